@@ -1,0 +1,41 @@
+# One interface target carries the flags of the whole project; every ds4 target links it.
+add_library(ds4_flags INTERFACE)
+target_include_directories(ds4_flags INTERFACE ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src)
+target_compile_options(ds4_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+# g++ 12 sees overlapping copies in "x" + std::string(...) that are not there (GCC bug 105651).
+target_compile_options(ds4_flags INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
+# A row's bits must not depend on which loop the compiler chose to contract (design.md, "Rules that keep
+# results honest"): fused multiply-adds are written out where they are wanted.
+target_compile_options(ds4_flags INTERFACE -ffp-contract=off)
+if(DS4_WERROR)
+  target_compile_options(ds4_flags INTERFACE -Werror)
+endif()
+if(DS4_SANITIZE)
+  target_compile_options(ds4_flags INTERFACE -fsanitize=${DS4_SANITIZE} -fno-omit-frame-pointer
+                                             -fno-sanitize-recover=all)
+  # Every SIMD target is compared with the reference in the plain build. Sanitizers need one look at the logic, and
+  # two targets (the baseline cannot be left out) instead of five keep these builds short.
+  target_compile_definitions(ds4_flags INTERFACE DS4_FEWER_SIMD_TARGETS)
+  target_link_options(ds4_flags INTERFACE -fsanitize=${DS4_SANITIZE})
+endif()
+
+# ds4_library(NAME SOURCES... [DEPS targets...]): one static library per room of src/.
+function(ds4_library name)
+  cmake_parse_arguments(arg "" "" "DEPS" ${ARGN})
+  add_library(${name} STATIC ${arg_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PUBLIC ds4_flags ${arg_DEPS})
+endfunction()
+
+# ds4_test(NAME SOURCES... [DEPS targets...] [LABELS labels...]): one GoogleTest program per room of tests/.
+function(ds4_test name)
+  cmake_parse_arguments(arg "" "" "DEPS;LABELS" ${ARGN})
+  add_executable(${name} ${arg_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PRIVATE ds4_flags ${arg_DEPS} GTest::gmock GTest::gtest_main)
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_compile_definitions(${name} PRIVATE DS4_TEST_DATA="${PROJECT_SOURCE_DIR}/tests/data")
+  set(properties TIMEOUT 600)
+  if(arg_LABELS)
+    list(APPEND properties LABELS "${arg_LABELS}")
+  endif()
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES ${properties})
+endfunction()

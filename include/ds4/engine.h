@@ -1,0 +1,118 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "ds4/error.h"
+#include "ds4/sampling.h"
+
+namespace ds4 {
+
+namespace tokenizer {
+class Tokenizer;
+}
+
+struct EngineOptions {
+    std::filesystem::path model;   // GGUF of the trunk
+    int threads = 0;               // 0: one per usable core
+    std::int64_t max_batch = 512;  // rows of one step: the prefill chunk, and the most sessions in a batch
+    bool kv_rounding = true;       // simulated FP8/FP4 of model.md 9; off only to compare implementations
+    enum class Device { cpu, reference } device = Device::cpu;  // reference: the slow oracle
+};
+
+struct ModelInfo {
+    std::string name;  // general.name, or the file's name
+    std::int64_t vocab = 0;
+    std::int64_t max_context = 0;  // tokens the model was made for
+    std::int64_t n_layers = 0;
+};
+
+class Session;
+
+// One loaded model. Sessions share its weights and its threads.
+class Engine {
+  public:
+    // Throws IoError, GgufError, ModelError, TokenizerError.
+    static std::unique_ptr<Engine> open(const EngineOptions& options);
+    ~Engine();
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+
+    const ModelInfo& info() const;
+    std::string backend_description() const;  // one line for people
+
+    bool has_tokenizer() const;
+    const tokenizer::Tokenizer& tokenizer() const;  // throws TokenizerError if the file has none
+
+    // An empty session that may grow to `context` tokens (0: the model's maximum). Memory is taken as it
+    // grows. Throws ContextError if the model's maximum is smaller. The engine must outlive it.
+    std::unique_ptr<Session> new_session(std::int64_t context = 0);
+
+    // What a session adds in one step. Each session at most once per step.
+    struct Work {
+        Session* session;
+        std::span<const TokenId> tokens;
+    };
+    // Appends tokens to several sessions in one batch of at most max_batch rows; afterwards each session's
+    // logits() are those after its last token. Which sessions share a step never changes a bit of any result.
+    // Throws ContextError, Error (a token out of the vocabulary, too many rows) before anything has changed.
+    void step(std::span<const Work> work);
+
+    std::int64_t max_batch() const;
+
+  private:
+    friend class Session;
+    struct Impl;
+    using RowLogits = std::function<void(std::int64_t position, std::span<const float> logits)>;
+
+    explicit Engine(std::unique_ptr<Impl> impl);
+    // on_logits: nullptr, or called for every row in order.
+    void step_with(std::span<const Work> work, const RowLogits* on_logits);
+
+    std::unique_ptr<Impl> impl_;
+};
+
+// A conversation's tokens and the model's state after them. Not thread-safe; different sessions may be used
+// from different threads, their steps take turns.
+class Session {
+  public:
+    ~Session();
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    std::span<const TokenId> tokens() const;
+    std::int64_t n_tokens() const { return static_cast<std::int64_t>(tokens().size()); }
+    std::int64_t context() const;
+    std::size_t bytes() const;  // of model state held now
+
+    // (vocab) after the last token; empty before the first.
+    std::span<const float> logits() const;
+
+    struct AppendOptions {
+        // Called after each chunk with the tokens done so far and the total. False stops there, cleanly.
+        std::function<bool(std::int64_t done, std::int64_t total)> progress;
+        // Called for every appended token in order with its position and the logits (vocab) after it.
+        std::function<void(std::int64_t position, std::span<const float> logits)> on_logits;
+    };
+    // Prefill and decode alike. Throws ContextError naming both numbers if the tokens do not fit; nothing
+    // changes. Returns the number of tokens appended (all, unless progress said stop).
+    std::int64_t append(std::span<const TokenId> tokens, const AppendOptions& options);
+    std::int64_t append(std::span<const TokenId> tokens) { return append(tokens, AppendOptions{}); }
+
+    // Forgets everything after the first n tokens; n <= n_tokens(). The state is then bit for bit that of a
+    // session that never went further: the nearest earlier snapshot is restored and the rest computed again.
+    void truncate(std::int64_t n);
+
+  private:
+    friend class Engine;
+    struct Impl;
+    explicit Session(std::unique_ptr<Impl> impl);
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ds4

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <functional>
+#include <string>
+
+// What every program of ds4 does the same way.
+namespace ds4::app {
+
+// Parses, runs, and turns every failure into one line "NAME: what" on standard error. Returns the exit
+// status: 0, 1 for errors, 2 for bad use. `run` is called after a successful parse.
+int main_with(CLI::App& app, int argc, char** argv, const std::function<int()>& run);
+
+// The model to use: `given` if not empty, else ./ds4flash.gguf, else the bundled model. Throws IoError if
+// there is none, naming the ways out.
+std::filesystem::path find_model(const std::filesystem::path& given);
+
+// A whole file, or standard input for "-". Throws IoError.
+std::string read_text(const std::filesystem::path& path);
+
+// 1234567 -> "1.2 MB", decimal units as disks and bandwidths use them.
+std::string human_bytes(double bytes);
+
+}  // namespace ds4::app

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+// The commands of ds4-debug, one file each. Every function adds its options to `app` and sets `run` to what
+// to do when the command was chosen; run returns the exit status and throws ds4::Error.
+namespace ds4::debug {
+
+using Run = std::function<int()>;
+
+void add_logits(CLI::App& app, Run& run);
+void add_tokenize(CLI::App& app, Run& run);
+void add_render(CLI::App& app, Run& run);
+void add_inspect(CLI::App& app, Run& run);
+
+}  // namespace ds4::debug

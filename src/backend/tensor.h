@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "ds4/token.h"
+#include "quant/format.h"
+
+// The vocabulary that the model and every backend share: views into backend memory. A view owns nothing,
+// and on a device with its own memory only that device may follow its pointers.
+namespace ds4 {
+
+// A dense row-major block of f32 activations.
+struct Rows {
+    float* data = nullptr;  // (n, width)
+    std::int64_t n = 0;
+    std::int64_t width = 0;
+
+    float* row(std::int64_t i) const { return data + i * width; }
+    Rows slice(std::int64_t first, std::int64_t count) const { return {row(first), count, width}; }
+};
+
+// A weight matrix, or a stack of equally shaped ones, in its stored format: y[o] = sum_i w[o][i] x[i].
+struct Matrix {
+    const std::byte* data = nullptr;  // (stack, n_out, n_in) in blocks of `type`
+    quant::Type type = quant::Type::f32;
+    std::int64_t n_in = 0;
+    std::int64_t n_out = 0;
+    std::int64_t stack = 1;
+    std::size_t row_bytes = 0;
+
+    const std::byte* row(std::int64_t o) const { return data + static_cast<std::size_t>(o) * row_bytes; }
+    Matrix member(std::int64_t s) const { return {row(s * n_out), type, n_in, n_out, 1, row_bytes}; }
+    explicit operator bool() const { return data != nullptr; }
+};
+
+// A small parameter vector (norms, biases, sinks), always f32.
+struct Vector {
+    const float* data = nullptr;
+    std::int64_t n = 0;
+
+    explicit operator bool() const { return data != nullptr; }
+};
+
+// Rows of a list that grows in equal pages, so that appending moves nothing (design.md, idea 3).
+struct PagedRows {
+    float* const* pages = nullptr;  // each (kRowsPerPage, width)
+    std::int64_t width = 0;
+
+    static constexpr std::int64_t kRowsPerPage = 64;
+    float* row(std::int64_t i) const { return pages[i / kRowsPerPage] + i % kRowsPerPage * width; }
+};
+
+}  // namespace ds4

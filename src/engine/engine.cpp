@@ -1,0 +1,173 @@
+#include "ds4/engine.h"
+
+#include <algorithm>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "backend/cpu/cpu_backend.h"
+#include "backend/reference/reference.h"
+#include "engine/session_impl.h"
+#include "gguf/gguf.h"
+#include "model/forward.h"
+#include "tokenizer/tokenizer.h"
+
+namespace ds4 {
+namespace {
+
+std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
+    if (options.device == EngineOptions::Device::reference) return make_reference_backend();
+    return make_cpu_backend(options.threads);
+}
+
+// A model without a tokenizer is complete for callers that speak in token ids (ds4-convert makes such files
+// from checkpoints that have none).
+std::optional<tokenizer::Tokenizer> load_tokenizer(const gguf::File& file, const Config& config) {
+    if (file.find("tokenizer.ggml.tokens") == nullptr) return std::nullopt;
+    tokenizer::Tokenizer tokenizer(tokenizer::Vocabulary::from_gguf(file));
+    if (tokenizer.size() != config.vocab) {
+        throw ModelError(file.path().string() + ": tokenizer.ggml.tokens has " +
+                         std::to_string(tokenizer.size()) + " entries, deepseek4.vocab_size says " +
+                         std::to_string(config.vocab));
+    }
+    return tokenizer;
+}
+
+}  // namespace
+
+struct Engine::Impl {
+    explicit Impl(const EngineOptions& o)
+        : options(o),
+          file(gguf::File::open(o.model)),
+          config(Config::from_gguf(file)),
+          tokenizer(load_tokenizer(file, config)),
+          backend(make_backend(o)),
+          store(file, *backend),
+          weights(store.load_trunk(config)),
+          forward(*backend, config, weights, {o.max_batch, o.kv_rounding}) {
+        info.name = file.find_string("general.name").value_or(o.model.filename().string());
+        info.vocab = config.vocab;
+        info.max_context = config.max_context;
+        info.n_layers = config.n_layers;
+    }
+
+    EngineOptions options;
+    gguf::File file;
+    Config config;
+    std::optional<tokenizer::Tokenizer> tokenizer;
+    std::unique_ptr<Backend> backend;
+    WeightStore store;
+    Weights weights;
+    Forward forward;
+    ModelInfo info;
+
+    // The batch of the step in progress; members so that a step allocates nothing in steady state.
+    std::mutex step_mutex;
+    std::vector<TokenId> tokens;
+    std::vector<std::int32_t> positions;
+    std::vector<Segment> segments;
+    std::vector<KvState*> states;
+
+    void check(std::span<const Work> work) const;
+    void collect(std::span<const Work> work);
+};
+
+std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
+    return std::unique_ptr<Engine>(new Engine(std::make_unique<Impl>(options)));
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+const ModelInfo& Engine::info() const {
+    return impl_->info;
+}
+std::string Engine::backend_description() const {
+    return impl_->backend->description();
+}
+bool Engine::has_tokenizer() const {
+    return impl_->tokenizer.has_value();
+}
+std::int64_t Engine::max_batch() const {
+    return impl_->options.max_batch;
+}
+
+const tokenizer::Tokenizer& Engine::tokenizer() const {
+    if (!impl_->tokenizer) {
+        throw TokenizerError(
+            impl_->file.path().string() +
+            ": the model has no tokenizer; convert it from a checkpoint with tokenizer.json");
+    }
+    return *impl_->tokenizer;
+}
+
+std::unique_ptr<Session> Engine::new_session(std::int64_t context) {
+    const std::int64_t most = impl_->config.max_context;
+    if (context > most) {
+        throw ContextError("a context of " + std::to_string(context) + " tokens is more than the model's " +
+                           std::to_string(most));
+    }
+    auto kv = std::make_unique<KvState>(impl_->config, impl_->config.ratios, *impl_->backend);
+    auto session = std::make_unique<Session::Impl>(*this, std::move(kv), context > 0 ? context : most);
+    return std::unique_ptr<Session>(new Session(std::move(session)));
+}
+
+void Engine::Impl::check(std::span<const Work> work) const {
+    std::int64_t n_rows = 0;
+    for (const Work& w : work) {
+        w.session->impl_->check_room(static_cast<std::int64_t>(w.tokens.size()));
+        n_rows += static_cast<std::int64_t>(w.tokens.size());
+        for (const TokenId t : w.tokens) {
+            if (t < 0 || t >= config.vocab) {
+                throw Error("token " + std::to_string(t) + " is outside the vocabulary of " +
+                            std::to_string(config.vocab));
+            }
+        }
+    }
+    if (n_rows > options.max_batch) {
+        throw Error("a step of " + std::to_string(n_rows) + " rows is more than max_batch " +
+                    std::to_string(options.max_batch));
+    }
+}
+
+void Engine::Impl::collect(std::span<const Work> work) {
+    tokens.clear();
+    positions.clear();
+    segments.clear();
+    states.clear();
+    for (const Work& w : work) {
+        const std::int64_t start = w.session->n_tokens();
+        const auto n = static_cast<std::int64_t>(w.tokens.size());
+        segments.push_back({static_cast<std::int64_t>(tokens.size()), n, start});
+        states.push_back(w.session->impl_->kv.get());
+        tokens.insert(tokens.end(), w.tokens.begin(), w.tokens.end());
+        for (std::int64_t i = 0; i < n; ++i) positions.push_back(static_cast<std::int32_t>(start + i));
+    }
+}
+
+void Engine::step(std::span<const Work> work) {
+    step_with(work, nullptr);
+}
+
+void Engine::step_with(std::span<const Work> work, const RowLogits* on_logits) {
+    const std::lock_guard lock(impl_->step_mutex);
+    impl_->check(work);
+    impl_->collect(work);
+    if (impl_->tokens.empty()) return;
+    impl_->forward.run({impl_->tokens, impl_->positions, impl_->segments}, impl_->states);
+    for (std::size_t i = 0; i < work.size(); ++i) {
+        const Segment& segment = impl_->segments[i];
+        if (segment.n_rows == 0) continue;
+        Session::Impl& session = *work[i].session->impl_;
+        session.tokens.insert(session.tokens.end(), work[i].tokens.begin(), work[i].tokens.end());
+        session.logits.resize(static_cast<std::size_t>(impl_->config.vocab));
+        const std::int64_t first = on_logits != nullptr ? 0 : segment.n_rows - 1;
+        for (std::int64_t row = first; row < segment.n_rows; ++row) {
+            impl_->forward.logits(segment.first_row + row, 1, session.logits.data());
+            if (on_logits != nullptr) (*on_logits)(segment.start + row, session.logits);
+        }
+    }
+}
+
+}  // namespace ds4

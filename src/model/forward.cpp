@@ -1,0 +1,175 @@
+#include "model/forward.h"
+
+#include <algorithm>
+
+#include "model/head.h"
+
+namespace ds4 {
+
+Block::Block(Backend& backend, const Config& config, bool rounding)
+    : backend_(backend),
+      config_(config),
+      rounding_(rounding),
+      plain_frequencies_(rope_frequencies(config, false)),
+      compressed_frequencies_(rope_frequencies(config, true)) {}
+
+Rope Block::rope(std::int64_t ratio) const {
+    return {ratio == 0 ? plain_frequencies_.data() : compressed_frequencies_.data(), config_.rope_dims};
+}
+
+// One layer: collapse the streams, attend, expand; collapse, experts, expand. model.md 4
+void Block::run(const LayerWeights& layer, const BatchRows& batch, std::span<const LayerHistory> history,
+                Workspace& work, Rows streams) const {
+    const std::int64_t n = batch.n_rows();
+    const Rows x = Workspace::take(work.x, n);
+    const Rows y = Workspace::take(work.y, n);
+    const Rows post = Workspace::take(work.post, n);
+    const Rows comb = Workspace::take(work.comb, n);
+
+    backend_.hc_collapse(layer.hc_attention, streams, x, post, comb);
+    backend_.rms_norm(x, layer.attention.norm, config_.hidden, config_.rms_eps, x);
+    attention(layer, batch, history, work, x, y);
+    backend_.hc_expand(y, post, comb, streams);
+
+    backend_.hc_collapse(layer.hc_moe, streams, x, post, comb);
+    backend_.rms_norm(x, layer.moe.norm, config_.hidden, config_.rms_eps, x);
+    moe(layer.moe, batch, work, x, y);
+    backend_.hc_expand(y, post, comb, streams);
+}
+
+// model.md 6. x (n, E) normed input, y (n, E) output
+void Block::attention(const LayerWeights& layer, const BatchRows& batch,
+                      std::span<const LayerHistory> history, Workspace& work, Rows x, Rows y) const {
+    const AttentionWeights& w = layer.attention;
+    const std::int64_t n = batch.n_rows();
+    const std::int64_t d = config_.head_dim;
+    const Rope rotation = rope(layer.ratio);
+
+    const Rows q_low = Workspace::take(work.q_low, n);
+    backend_.matmul(w.q_a, x, q_low);
+    backend_.rms_norm(q_low, w.q_a_norm, config_.q_rank, config_.rms_eps, q_low);
+    const Rows q = Workspace::take(work.q, n);
+    backend_.matmul(w.q_b, q_low, q);
+    backend_.rms_norm(q, Vector{}, d, config_.rms_eps, q);
+    backend_.rope(rotation, batch.positions, d, false, q);
+
+    const Rows kv = Workspace::take(work.kv, n);
+    backend_.matmul(w.kv, x, kv);
+    backend_.rms_norm(kv, w.kv_norm, d, config_.rms_eps, kv);
+    backend_.rope(rotation, batch.positions, d, false, kv);
+    if (rounding_) backend_.round_fp8(kv, config_.rope_dims);
+
+    // Rows closed by this batch are appended first: a token may see the row it closes itself.
+    if (layer.ratio != 0) compress(w.compressor, batch, history, false, layer.ratio, work, x);
+    if (layer.ratio == 4) {
+        compress(w.indexer.compressor, batch, history, true, layer.ratio, work, x);
+        select(w.indexer, batch, history, work, x, q_low);
+    }
+
+    const Rows heads = Workspace::take(work.heads, n);
+    const Attention spec{config_.n_heads, d, config_.window, layer.ratio, w.sinks};
+    backend_.attention(spec, batch, history, layer.ratio == 4 ? work.selection : Selection{}, q, kv, heads);
+    backend_.store_window(batch, history, kv);
+    // Keys are values and carry the rotation of their own position; turning back by the query's leaves the
+    // distance.
+    backend_.rope(rotation, batch.positions, d, true, heads);
+
+    const Rows out_low = Workspace::take(work.out_low, n);
+    backend_.grouped_matmul(w.out_a, config_.out_groups, heads, out_low);
+    backend_.matmul(w.out_b, out_low, y);
+}
+
+// model.md 7
+void Block::compress(const CompressorWeights& w, const BatchRows& batch,
+                     std::span<const LayerHistory> history, bool of_indexer, std::int64_t ratio,
+                     Workspace& work, Rows x) const {
+    const std::int64_t n = batch.n_rows();
+    const Rows value = Workspace::take(work.pooled_value, n, w.value.n_out);
+    const Rows score = Workspace::take(work.pooled_score, n, w.value.n_out);
+    backend_.matmul(w.value, x, value);
+    backend_.matmul(w.gate, x, score);
+
+    Compressor compressor;
+    compressor.ratio = ratio;
+    compressor.dim = w.norm.n;
+    compressor.ape = w.ape;
+    compressor.norm = w.norm;
+    compressor.rope = rope(ratio);
+    compressor.rms_eps = config_.rms_eps;
+    compressor.finish = of_indexer ? Compressor::Finish::hadamard_fp4 : Compressor::Finish::fp8;
+    compressor.rounding = rounding_;
+    backend_.compress(compressor, batch, history, of_indexer, value, score);
+}
+
+// The indexer picks each query's compressed rows. model.md 8
+void Block::select(const IndexerWeights& w, const BatchRows& batch, std::span<const LayerHistory> history,
+                   Workspace& work, Rows x, Rows q_low) const {
+    const std::int64_t n = batch.n_rows();
+    const Rows q = Workspace::take(work.index_q, n);
+    const Rows weight = Workspace::take(work.index_weight, n);
+    // While no query sees more rows than it may select, all are selected and nobody asks for scores.
+    const auto sees_few = [&](const Segment& s) { return (s.start + s.n_rows) / 4 <= config_.index_top_k; };
+    if (!std::all_of(batch.segments.begin(), batch.segments.end(), sees_few)) {
+        backend_.matmul(w.q_b, q_low, q);
+        backend_.rope(rope(4), batch.positions, config_.index_dim, false, q);
+        if (rounding_) backend_.round_hadamard_fp4(q, config_.index_dim);
+        // The factor (ID * IH)^-0.5 is the same for all rows and cannot change the selection; it is left out.
+        backend_.matmul(w.proj, x, weight);
+    }
+    backend_.select_rows(batch, history, q, weight, config_.index_dim, work.selection);
+}
+
+// model.md 10. x (n, E) normed input, y (n, E) output
+void Block::moe(const MoeWeights& w, const BatchRows& batch, Workspace& work, Rows x, Rows y) const {
+    const std::int64_t n = batch.n_rows();
+    const Rows logits = Workspace::take(work.router_logits, n);
+    backend_.matmul(w.router, x, logits);
+    Router router;
+    router.n_used = config_.n_used_experts;
+    router.weight_scale = config_.route_scale;
+    router.normalise = config_.normalise_weights;
+    router.bias = w.router_bias;
+    router.hash = w.hash;
+    backend_.route(router, batch.tokens, logits, work.routing);
+    backend_.routed_experts({w.gate_experts, w.up_experts, w.down_experts, w.clamp}, work.routing, x, y);
+
+    const Rows gate = Workspace::take(work.gate, n);
+    const Rows up = Workspace::take(work.up, n);
+    const Rows shared = Workspace::take(work.shared, n);
+    backend_.matmul(w.gate_shared, x, gate);
+    backend_.matmul(w.up_shared, x, up);
+    backend_.swiglu(gate, up, w.shared_clamp);
+    backend_.matmul(w.down_shared, gate, shared);
+    backend_.add(shared, y);
+}
+
+Forward::Forward(Backend& backend, const Config& config, const Weights& weights,
+                 const ForwardOptions& options)
+    : backend_(backend),
+      config_(config),
+      weights_(weights),
+      block_(backend, config, options.rounding),
+      work_(config, backend, options.max_rows) {}
+
+void Forward::run(const BatchRows& batch, std::span<KvState* const> states) {
+    for (std::size_t i = 0; i < states.size(); ++i) states[i]->reserve(batch.segments[i].n_rows);
+    history_.resize(states.size());
+    n_rows_ = batch.n_rows();
+    const Rows s = streams();
+
+    backend_.embed(weights_.embedding, batch.tokens, config_.n_streams, s);
+    for (std::int64_t l = 0; l < config_.n_layers; ++l) {
+        if (probe) probe(l, s);
+        for (std::size_t i = 0; i < states.size(); ++i) history_[i] = states[i]->history(l);
+        block_.run(weights_.layers[static_cast<std::size_t>(l)], batch, history_, work_, s);
+    }
+    if (probe) probe(config_.n_layers, s);
+    for (std::size_t i = 0; i < states.size(); ++i) states[i]->advance(batch.segments[i].n_rows);
+}
+
+void Forward::logits(std::int64_t first, std::int64_t n, float* host) {
+    head_logits(backend_, config_, weights_.hc_head, weights_.norm, weights_.output, work_,
+                streams().slice(first, n), host);
+}
+
+}  // namespace ds4

@@ -1,0 +1,379 @@
+#include "backend/cpu/dot.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backend/cpu/dot_activation.h"
+#include "backend/cpu/dot_targets.h"
+#include "ds4/error.h"
+#include "quant/float_bits.h"
+#include "quant/golden.h"
+
+namespace ds4::cpu {
+namespace {
+
+using quant::Type;
+
+constexpr Type kWeightTypes[] = {Type::f32,  Type::f16,  Type::bf16,    Type::q8_0,
+                                 Type::q2_k, Type::q4_k, Type::iq2_xxs, Type::mxfp4};
+
+// Rows of random bits under scales of magnitude 2^-8 .. 2^-4 of either sign; float formats hold gaussian
+// values.
+class RandomRows {
+  public:
+    explicit RandomRows(std::uint32_t seed) : random_(seed) {}
+
+    std::vector<float> gaussian(std::size_t n) {
+        std::normal_distribution<float> gauss;
+        std::vector<float> x(n);
+        for (float& v : x) v = gauss(random_);
+        return x;
+    }
+
+    std::vector<std::byte> weights(Type type, std::size_t n) {
+        const quant::Format& f = quant::format(type);
+        std::vector<std::byte> row(quant::row_bytes(f, n));
+        if (f.block_elems == 1) {
+            f.encode(gaussian(n).data(), row.data(), n);
+            return row;
+        }
+        for (std::byte& b : row) b = static_cast<std::byte>(random_());
+        for (std::size_t b = 0; b < row.size(); b += f.block_bytes) set_scales(type, row.data() + b);
+        return row;
+    }
+
+    std::vector<std::byte> activation(Type type, std::size_t n) {
+        const ActivationFormat format = activation_format(type);
+        std::vector<std::byte> act(activation_bytes(format, n));
+        prepare_activation(format, gaussian(n).data(), n, act.data());
+        return act;
+    }
+
+    // A row length that the format allows, up to about 3000.
+    std::size_t length(Type type) {
+        const std::size_t block = quant::format(type).block_elems;
+        return block * (1 + random_() % (3000 / block));
+    }
+
+  private:
+    void set_scales(Type type, std::byte* block) {
+        switch (type) {
+            case Type::q2_k:
+                quant::store(block + 80, f16_scale());
+                quant::store(block + 82, f16_scale());
+                break;
+            case Type::q4_k:
+                quant::store(block, f16_scale());
+                quant::store(block + 2, f16_scale());
+                break;
+            case Type::mxfp4:
+                block[0] = static_cast<std::byte>(119 + random_() % 5);
+                break;
+            default:
+                quant::store(block, f16_scale());
+                break;
+        }
+    }
+
+    std::uint16_t f16_scale() {
+        const float magnitude = std::ldexp(1.0f + static_cast<float>(random_() % 1024) / 1024.0f,
+                                           -8 + static_cast<int>(random_() % 4));
+        return quant::f32_to_f16(random_() % 4 == 0 ? -magnitude : magnitude);
+    }
+
+    std::mt19937 random_;
+};
+
+// The sum of |w * a|, to scale tolerances. The K-quants subtract their minima as a sum of its own, so that
+// there |scale * q| and |minimum| count apart.
+double sum_of_magnitudes(Type type, const std::vector<std::byte>& w, std::size_t n,
+                         const std::vector<float>& x) {
+    const quant::Format& f = quant::format(type);
+    std::vector<float> values(n);
+    f.decode(w.data(), values.data(), n);
+    double sum = 0;
+    for (std::size_t i = 0; i < n; ++i) sum += std::abs(double{values[i]} * x[i]);
+    return sum;
+}
+
+// What an f32 kernel loses. Each product or block is rounded a few times (unit 2^-24 = 6e-8) and goes through
+// a chain of additions; the errors have random signs. ggml's kernels stay within 5e-8 of the sum of
+// magnitudes on the golden rows; a lane that is lost or doubled, or a wrong sub-block scale, shows at 1e-3
+// and more.
+constexpr double kTolerance = 2e-7;
+
+std::string describe(Type type, std::size_t n) {
+    return std::string(quant::format(type).name) + ", n = " + std::to_string(n) + ", on " + simd_target();
+}
+
+// Every test runs on every instruction set of this machine.
+class DotRow : public testing::TestWithParam<std::int64_t> {
+  private:
+    ForcedSimdTarget forced_{GetParam()};
+};
+
+INSTANTIATE_TEST_SUITE_P(Targets, DotRow, testing::ValuesIn(simd_targets()),
+                         [](const testing::TestParamInfo<std::int64_t>& target) {
+                             const ForcedSimdTarget forced(target.param);
+                             return std::string(simd_target());
+                         });
+
+TEST_P(DotRow, AgreesWithReference) {
+    RandomRows rows(11);
+    for (const Type type : kWeightTypes) {
+        for (int repeat = 0; repeat < 20; ++repeat) {
+            const std::size_t n = rows.length(type);
+            const auto w = rows.weights(type, n);
+            const auto x = rows.gaussian(n);
+            std::vector<std::byte> act(activation_bytes(activation_format(type), n));
+            prepare_activation(activation_format(type), x.data(), n, act.data());
+            float y = 0;
+            dot_row(type, w.data(), n, act.data(), act.size(), 1, &y, 1);
+            const double expected = dot_reference(type, w.data(), n, act.data());
+            EXPECT_NEAR(y, expected, kTolerance * sum_of_magnitudes(type, w, n, x)) << describe(type, n);
+        }
+    }
+}
+
+TEST_P(DotRow, SameBitsForAnyNumberOfActivationRows) {
+    RandomRows rows(12);
+    constexpr std::size_t kMaxActs = 9;
+    for (const Type type : kWeightTypes) {
+        const std::size_t n = rows.length(type);
+        const auto w = rows.weights(type, n);
+        const std::size_t stride = activation_bytes(activation_format(type), n) + 64;
+        std::vector<std::byte> acts;
+        std::vector<float> alone(kMaxActs);
+        for (float& y : alone) {
+            auto act = rows.activation(type, n);
+            act.resize(stride);
+            dot_row(type, w.data(), n, act.data(), stride, 1, &y, 1);
+            acts.insert(acts.end(), act.begin(), act.end());
+        }
+        for (std::size_t n_acts = 0; n_acts <= kMaxActs; ++n_acts) {
+            constexpr std::size_t kYStride = 3;
+            std::vector<float> y(kMaxActs * kYStride, -1.0f);
+            dot_row(type, w.data(), n, acts.data(), stride, n_acts, y.data(), kYStride);
+            for (std::size_t i = 0; i < y.size(); ++i) {
+                const bool written = i % kYStride == 0 && i / kYStride < n_acts;
+                const float expected = written ? alone[i / kYStride] : -1.0f;
+                ASSERT_EQ(std::bit_cast<std::uint32_t>(y[i]), std::bit_cast<std::uint32_t>(expected))
+                    << describe(type, n) << ", row " << i << " of " << n_acts;
+            }
+        }
+    }
+}
+
+// Buffers of exactly the promised sizes at odd addresses; a sanitizer sees reads past them.
+TEST_P(DotRow, UnalignedWeightsAndNothingReadBehind) {
+    RandomRows rows(13);
+    for (const Type type : kWeightTypes) {
+        const std::size_t n = rows.length(type);
+        const auto act = rows.activation(type, n);
+        const auto w = rows.weights(type, n);
+        std::vector<std::byte> shifted(w.size() + 1);
+        std::copy(w.begin(), w.end(), shifted.begin() + 1);
+        float y = 0, y_shifted = 0;
+        dot_row(type, w.data(), n, act.data(), act.size(), 1, &y, 1);
+        dot_row(type, shifted.data() + 1, n, act.data(), act.size(), 1, &y_shifted, 1);
+        EXPECT_EQ(y, y_shifted) << describe(type, n);
+    }
+}
+
+TEST_P(DotRow, FloatRowsOfAnyLength) {
+    RandomRows rows(14);
+    for (const Type type : {Type::f32, Type::f16, Type::bf16}) {
+        for (std::size_t n = 0; n <= 80; ++n) {
+            const auto w = rows.weights(type, n);
+            const auto x = rows.gaussian(n);  // n floats and no more
+            const auto* act = reinterpret_cast<const std::byte*>(x.data());
+            float y = -1;
+            dot_row(type, w.data(), n, act, 0, 1, &y, 1);
+            const double expected = n == 0 ? 0 : dot_reference(type, w.data(), n, act);
+            EXPECT_NEAR(y, expected, kTolerance * sum_of_magnitudes(type, w, n, x)) << describe(type, n);
+        }
+    }
+}
+
+// A weight of each place alone, so that no two errors cancel and every lane, sub-block and sign is checked.
+TEST_P(DotRow, EveryPlaceOfABlock) {
+    RandomRows rows(15);
+    for (const Type type : kWeightTypes) {
+        const std::size_t n = 512;
+        const auto w = rows.weights(type, n);
+        std::vector<float> values(n);
+        quant::format(type).decode(w.data(), values.data(), n);
+        for (std::size_t i = 0; i < n; ++i) {
+            std::vector<float> x(n, 0.0f);
+            x[i] = 1;
+            std::vector<std::byte> act(activation_bytes(activation_format(type), n));
+            prepare_activation(activation_format(type), x.data(), n, act.data());
+            float y = 0;
+            dot_row(type, w.data(), n, act.data(), act.size(), 1, &y, 1);
+            // 63 * 2^-4 * 2 is the largest minimum that can cancel.
+            ASSERT_NEAR(y, values[i], 2e-7 * (std::abs(values[i]) + 8))
+                << describe(type, n) << ", place " << i;
+        }
+    }
+}
+
+// -128 never leaves ggml's quantiser, but a file may hold it, and 128 does not fit an int8.
+TEST_P(DotRow, LargestQ8_0Codes) {
+    constexpr std::size_t n = 64;
+    for (const int code : {-128, 127}) {
+        std::vector<std::byte> w(2 * 34, static_cast<std::byte>(code));
+        for (const std::size_t block : {0u, 34u}) quant::store(w.data() + block, std::uint16_t{0x3c00});
+        for (const float sign : {-1.0f, 1.0f}) {
+            const std::vector<float> x(n, 127 * sign);
+            std::vector<std::byte> act(activation_bytes(ActivationFormat::q8_0, n));
+            prepare_activation(ActivationFormat::q8_0, x.data(), n, act.data());
+            float y = 0;
+            dot_row(Type::q8_0, w.data(), n, act.data(), act.size(), 1, &y, 1);
+            EXPECT_EQ(y, static_cast<float>(n) * 127 * sign * static_cast<float>(code)) << simd_target();
+        }
+    }
+}
+
+TEST_P(DotRow, NonFiniteActivationsGiveNan) {
+    RandomRows rows(16);
+    for (const Type type : kWeightTypes) {
+        const std::size_t n = 768;
+        const auto w = rows.weights(type, n);
+        for (const float bad : {NAN, INFINITY, -INFINITY}) {
+            auto x = rows.gaussian(n);
+            x[300] = bad;
+            std::vector<std::byte> act(activation_bytes(activation_format(type), n));
+            prepare_activation(activation_format(type), x.data(), n, act.data());
+            float y = 0;
+            dot_row(type, w.data(), n, act.data(), act.size(), 1, &y, 1);
+            EXPECT_FALSE(std::isfinite(y)) << describe(type, n);
+        }
+    }
+}
+
+// ---- golden/quant/dot.json
+
+// A row of ggml's Q8_0 or Q8_K blocks in the layout of prepare_activation.
+std::vector<std::byte> from_ggml(ActivationFormat format, const std::vector<std::byte>& blocks,
+                                 std::size_t n) {
+    const bool q8_0 = format == ActivationFormat::q8_0;
+    const std::size_t block = q8_0 ? kQ8_0Block : kQ8KBlock;
+    const std::size_t block_bytes = q8_0 ? 34 : 292;
+    const std::size_t codes = q8_0 ? 2 : 4;
+    std::vector<std::byte> act(activation_bytes(format, n));
+    std::byte* scales = act.data() + (q8_0 ? q8_0_scales_offset(n) : q8_k_scales_offset(n));
+    for (std::size_t b = 0; b < n / block; ++b) {
+        const std::byte* in = blocks.data() + b * block_bytes;
+        const float scale = q8_0 ? quant::f16_to_f32(quant::load<std::uint16_t>(in)) : quant::load<float>(in);
+        quant::store(scales + b * sizeof(float), scale);
+        std::copy_n(in + codes, block, act.data() + b * block);
+        if (!q8_0) std::copy_n(in + 260, 32, act.data() + q8_k_sums_offset(n) + b * 32);
+    }
+    return act;
+}
+
+nlohmann::json golden_dots() {
+    std::ifstream file(std::string(DS4_TEST_DATA) + "/golden/quant/dot.json");
+    return nlohmann::json::parse(file);
+}
+
+std::vector<std::byte> golden_activation(ActivationFormat format, int act, std::size_t n) {
+    const std::string suffix = format == ActivationFormat::q8_0 ? ".q8_0.bin" : ".q8_k.bin";
+    return from_ggml(format, test::read_golden("quant/dot.act" + std::to_string(act) + suffix), n);
+}
+
+TEST_P(DotRow, Golden) {
+    const auto golden = golden_dots();
+    const auto n = golden.at("n").get<std::size_t>();
+    const std::pair<const char*, Type> types[] = {
+        {"Q8_0", Type::q8_0}, {"Q2_K", Type::q2_k}, {"Q4_K", Type::q4_k}, {"IQ2_XXS", Type::iq2_xxs}};
+    for (const auto& [name, type] : types) {
+        const auto& entry = golden.at("types").at(name);
+        const auto rows = test::read_golden("quant/" + entry.at("rows_file").get<std::string>());
+        const auto row_bytes = entry.at("row_bytes").get<std::size_t>();
+        ASSERT_EQ(entry.at("dots").size(), 16u);
+        for (const auto& dot : entry.at("dots")) {
+            const auto act = golden_activation(activation_format(type), dot.at("act").get<int>(), n);
+            const std::byte* w = rows.data() + dot.at("row").get<std::size_t>() * row_bytes;
+            float y = 0;
+            dot_row(type, w, n, act.data(), act.size(), 1, &y, 1);
+            const double exact = dot.at("exact_q8").get<double>();
+            const double sum_abs = dot.at("sum_abs").get<double>();
+            EXPECT_NEAR(y, exact, kTolerance * sum_abs) << describe(type, n) << ": " << dot.dump();
+            // The golden sums round no weight of the K-quants; our decoder rounds scale * q - min to f32.
+            EXPECT_NEAR(dot_reference(type, w, n, act.data()), exact, 1e-8 * sum_abs) << name;
+        }
+    }
+}
+
+// ---- Activations
+
+TEST(Activation, FormatsAndSizes) {
+    EXPECT_EQ(activation_format(Type::bf16), ActivationFormat::f32);
+    EXPECT_EQ(activation_format(Type::mxfp4), ActivationFormat::q8_0);
+    EXPECT_EQ(activation_format(Type::iq2_xxs), ActivationFormat::q8_k);
+    EXPECT_THROW(activation_format(Type::i32), Error);
+    EXPECT_EQ(activation_bytes(ActivationFormat::f32, 80), 320u);
+    EXPECT_EQ(activation_bytes(ActivationFormat::f32, 81), 384u);
+    EXPECT_EQ(activation_bytes(ActivationFormat::q8_0, 64), 128u);   // 64 + 2 * 4
+    EXPECT_EQ(activation_bytes(ActivationFormat::q8_k, 512), 640u);  // 512 + 32 * 2 + 2 * 4
+}
+
+TEST(Activation, CodesAndSumsAreGgmls) {
+    for (const int act : {0, 1}) {
+        const auto x = test::read_golden_floats("quant/dot.act" + std::to_string(act) + ".f32.bin");
+        for (const auto format : {ActivationFormat::q8_0, ActivationFormat::q8_k}) {
+            const auto expected = golden_activation(format, act, x.size());
+            std::vector<std::byte> out(expected.size());
+            prepare_activation(format, x.data(), x.size(), out.data());
+            const bool q8_0 = format == ActivationFormat::q8_0;
+            const std::size_t scales = q8_0 ? q8_0_scales_offset(x.size()) : q8_k_scales_offset(x.size());
+            EXPECT_TRUE(
+                std::equal(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(scales), expected.begin()));
+            // ggml stores the scale of Q8_0 as f16, with 11 bits; the scale of Q8_K is the same f32.
+            for (std::size_t at = scales; at + 4 <= out.size(); at += 4) {
+                const float a = quant::load<float>(out.data() + at),
+                            b = quant::load<float>(expected.data() + at);
+                EXPECT_NEAR(a, b, q8_0 ? 0x1p-11 * std::abs(b) : 0.0);
+            }
+        }
+    }
+}
+
+TEST(Activation, ZeroAndTinyBlocksCountAsZero) {
+    for (const auto format : {ActivationFormat::q8_0, ActivationFormat::q8_k}) {
+        for (const float v : {0.0f, -0.0f, 1e-38f, std::numeric_limits<float>::denorm_min()}) {
+            const std::vector<float> x(256, v);
+            std::vector<std::byte> out(activation_bytes(format, x.size()), std::byte{0x55});
+            prepare_activation(format, x.data(), x.size(), out.data());
+            const std::size_t scale =
+                format == ActivationFormat::q8_0 ? q8_0_scales_offset(256) : q8_k_scales_offset(256);
+            EXPECT_EQ(quant::load<float>(out.data() + scale), 0.0f);
+            for (std::size_t i = 0; i < 256; ++i) EXPECT_EQ(out[i], std::byte{});
+        }
+    }
+}
+
+TEST(Activation, LargestFloatsStayInRange) {
+    constexpr float kMax = std::numeric_limits<float>::max();
+    for (const auto format : {ActivationFormat::q8_0, ActivationFormat::q8_k}) {
+        std::vector<float> x(256, kMax);
+        x[1] = -kMax;
+        std::vector<std::byte> out(activation_bytes(format, x.size()));
+        prepare_activation(format, x.data(), x.size(), out.data());
+        const int sign = format == ActivationFormat::q8_0 ? 1 : -1;  // Q8_K: the largest is -127
+        EXPECT_EQ(quant::load<std::int8_t>(out.data()), 127 * sign);
+        EXPECT_EQ(quant::load<std::int8_t>(out.data() + 1), -127 * sign);
+    }
+}
+
+}  // namespace
+}  // namespace ds4::cpu
