@@ -101,7 +101,7 @@ struct Router {
     float weight_scale = 1;              // routed_scaling_factor
     bool normalise = true;               // norm_topk_prob
     Vector bias;                         // (n_experts), or absent in hash layers
-    const std::int32_t* hash = nullptr;  // (vocab, n_used), hash layers only
+    const std::int32_t* hash = nullptr;  // (vocab, n_used), host memory; hash layers only
 };
 
 struct Routing {

@@ -16,9 +16,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Values decoded at a time: 16 MB of f32, and at most as much encoded.
-constexpr std::uint64_t kSlabValues = std::uint64_t{4} << 20;
-
 // The outputs replace what stands under their names, which must be neither each other nor the input.
 void check_outputs(const ConvertOptions& options) {
     std::error_code ignored;
@@ -112,7 +109,7 @@ class Converter {
         const SourceRows rows(checkpoint_, source);
         const std::uint64_t width = rows.n_cols();
         const std::uint64_t slab_rows =
-            std::min(std::max<std::uint64_t>(1, kSlabValues / width), rows.n_rows());
+            std::min(std::max<std::uint64_t>(1, options_.slab_values / width), rows.n_rows());
         const std::size_t row_bytes = quant::row_bytes(format, width);
         values_.resize(slab_rows * width);
         encoded_.resize(slab_rows * row_bytes);

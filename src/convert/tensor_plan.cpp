@@ -32,8 +32,10 @@ class Planner {
                      std::uint64_t n_in, std::uint64_t n_out) {
         std::vector<std::string> sources;
         for (std::uint32_t e = 0; e < c_.n_routed_experts; ++e) {
-            sources.push_back(prefix + std::to_string(e) + "." + part + ".weight");
-            check_source(Kind::experts, sources.back(), {n_in, n_out});
+            std::string source = prefix;
+            source.append(std::to_string(e)).append(".").append(part).append(".weight");
+            check_source(Kind::experts, source, {n_in, n_out});
+            sources.push_back(std::move(source));
         }
         push(Kind::experts, name, {n_in, n_out, c_.n_routed_experts}, std::move(sources));
     }

@@ -81,6 +81,19 @@ TEST(Debug, RendersAChatRequest) {
     EXPECT_THAT(broken.err, StartsWith("ds4-debug: "));
 }
 
+TEST(Debug, RendersTheVendorsFixtures) {
+    const std::string encoding = std::string(DS4_TEST_DATA) + "/encoding/";
+    const std::vector<std::vector<std::string>> flags = {
+        {}, {}, {"--vendor-exact"}, {"--vendor-exact", "--nothink"}};
+    for (std::size_t i = 0; i < flags.size(); ++i) {
+        const std::string number = std::to_string(i + 1);
+        std::vector<std::string> arguments = {"render", "--in", encoding + "test_input_" + number + ".json"};
+        arguments.insert(arguments.end(), flags[i].begin(), flags[i].end());
+        const ProgramResult r = run_program("ds4-debug", arguments);
+        EXPECT_EQ(r.out, test::read_file(encoding + "test_output_" + number + ".txt")) << number << r.err;
+    }
+}
+
 TEST(Debug, InspectsTheBundledFiles) {
     const ProgramResult r = run_program("ds4-debug", {"inspect", "-m", kTiny, "--ctx", "4096", "--check"});
     EXPECT_EQ(r.status, 0) << r.err;

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <utility>
 
@@ -52,6 +53,12 @@ TEST(MappedFile, NamesAMissingFile) {
     } catch (const IoError& error) {
         EXPECT_THAT(error.what(), testing::HasSubstr("/nowhere/model.gguf: cannot open: No such file"));
     }
+}
+
+TEST(MappedFile, RefusesAFifoWithoutWaitingForAWriter) {
+    const test::TemporaryDirectory dir;
+    ASSERT_EQ(::mkfifo((dir / "f").c_str(), 0600), 0);
+    EXPECT_THROW(MappedFile::open(dir / "f"), IoError);
 }
 
 TEST(MappedFile, RefusesADirectory) {

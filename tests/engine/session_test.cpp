@@ -6,31 +6,13 @@
 
 #include "ds4/engine.h"
 #include "ds4/generate.h"
-#include "model/alpha.h"
+#include "engine/sessions.h"
 
 namespace ds4 {
 namespace {
 
+using test::Sessions;
 using testing::HasSubstr;
-
-class Sessions : public testing::Test {
-  protected:
-    static Engine& engine() {
-        static const test::AlphaFiles files;
-        static const std::unique_ptr<Engine> loaded = [] {
-            EngineOptions options;
-            options.model = files.trunk;
-            options.threads = 1;
-            options.max_batch = 64;
-            return Engine::open(options);
-        }();
-        return *loaded;
-    }
-
-    static std::vector<float> copy(std::span<const float> logits) { return {logits.begin(), logits.end()}; }
-
-    const std::vector<TokenId> ids = test::AlphaExpected().integers("tokens");
-};
 
 TEST_F(Sessions, AppendInAnyPortionsGivesTheSameLogits) {
     const auto whole = engine().new_session();
@@ -42,25 +24,6 @@ TEST_F(Sessions, AppendInAnyPortionsGivesTheSameLogits) {
     parts->append(std::span(ids).subspan(110));
     EXPECT_EQ(copy(parts->logits()), copy(whole->logits()));
     EXPECT_EQ(std::vector<TokenId>(parts->tokens().begin(), parts->tokens().end()), ids);
-}
-
-// Every phase of both compressors, across the snapshots that a long append takes.
-TEST_F(Sessions, TruncateAndContinueEqualsAFreshRun) {
-    const auto fresh = engine().new_session();
-    std::vector<std::vector<float>> expected;
-    Session::AppendOptions keep;
-    keep.on_logits = [&](std::int64_t, std::span<const float> logits) { expected.push_back(copy(logits)); };
-    fresh->append(ids, keep);
-    for (std::int64_t m = 1; m <= 140; ++m) {
-        const auto session = engine().new_session();
-        session->append(std::span(ids).first(90));
-        session->append(std::span(ids).subspan(90, 60));
-        session->truncate(m);
-        ASSERT_EQ(session->n_tokens(), m);
-        ASSERT_EQ(copy(session->logits()), expected[static_cast<std::size_t>(m - 1)]) << m;
-        session->append(std::span(ids).subspan(static_cast<std::size_t>(m), 5));
-        ASSERT_EQ(copy(session->logits()), expected[static_cast<std::size_t>(m + 4)]) << m;
-    }
 }
 
 TEST_F(Sessions, TruncateToNothingIsAnEmptySession) {

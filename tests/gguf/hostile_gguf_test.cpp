@@ -23,6 +23,7 @@ using testing::StartsWith;
 constexpr std::uint32_t kF32 = 0;
 constexpr std::uint32_t kF16 = 1;
 constexpr std::uint32_t kQ8 = 8;
+constexpr std::uint32_t kBf16 = 30;
 constexpr std::uint64_t kHuge = std::numeric_limits<std::uint64_t>::max();  // -1 as the field is read
 constexpr std::uint64_t kSignBit = std::uint64_t{1} << 63;
 
@@ -219,7 +220,10 @@ INSTANTIATE_TEST_SUITE_P(
                     "tensor t stands twice"},
         HostileFile{"Overlap", two_tensors(2, 32, kF32), "tensors a and b overlap"},
         HostileFile{"OverlapInside", two_tensors(100, 320, kF32), "tensors a and b overlap"},
-        HostileFile{"SameBytesOtherType", two_tensors(1, 0, kF16), "tensors a and b overlap"},
+        HostileFile{"SameBytesOtherType",
+                    header(2, 0).tensor("a", {8}, kF16, 0).tensor("b", {8}, kBf16, 0).data(32),
+                    "tensors a and b overlap"},
+        HostileFile{"SameBytesOtherShape", two_tensors(1, 0, kF16), "tensors a and b overlap"},
         HostileFile{"SameStartOtherShape", two_tensors(3, 0, kF32), "tensors b and a overlap"}),
     [](const auto& test_info) { return test_info.param.label; });
 

@@ -9,19 +9,35 @@
 #include "chat/messages.h"
 
 namespace ds4::debug {
+namespace {
+
+struct Options {
+    std::filesystem::path input;
+    bool no_think = false;
+    bool vendor_exact = false;
+};
+
+int render(const Options& options) {
+    chat::Conversation conversation = chat::parse_request(app::read_text(options.input));
+    if (options.no_think) conversation.options.thinking = chat::ThinkingMode::chat;
+    if (options.vendor_exact) conversation.options.behaviour = chat::Behaviour::vendor_exact;
+    std::cout << chat::to_text(chat::render(conversation));
+    return 0;
+}
+
+}  // namespace
 
 void add_render(CLI::App& app, Run& run) {
     CLI::App* command = app.add_subcommand("render", "The prompt text of a chat request");
-    auto input = std::make_shared<std::filesystem::path>();
+    auto options = std::make_shared<Options>();
     command
-        ->add_option("--in", *input, "Request as JSON: messages, tools, thinking mode; - is standard input")
+        ->add_option("--in", options->input,
+                     "Request as JSON: messages, tools, thinking mode; - is standard input")
         ->required();
-    command->callback([input, &run] {
-        run = [input] {
-            std::cout << chat::to_text(chat::render(chat::parse_request(app::read_text(*input))));
-            return 0;
-        };
-    });
+    command->add_flag("--nothink", options->no_think, "Render for an answer without thinking");
+    command->add_flag("--vendor-exact", options->vendor_exact,
+                      "Byte for byte what the vendor's encoder gives, quirks included");
+    command->callback([options, &run] { run = [options] { return render(*options); }; });
 }
 
 }  // namespace ds4::debug

@@ -29,7 +29,7 @@ tokenizer::Tokenizer load(const Options& options) {
 }
 
 int print_ids(const tokenizer::Tokenizer& tokenizer) {
-    const std::vector<TokenId> ids = tokenizer.encode(app::read_text("-"));
+    const std::vector<TokenId> ids = tokenizer.encode_with_added(app::read_text("-"));
     for (std::size_t i = 0; i < ids.size(); ++i) std::cout << (i > 0 ? " " : "") << ids[i];
     std::cout << '\n';
     return 0;
@@ -57,8 +57,8 @@ int check_cases(const tokenizer::Tokenizer& tokenizer, const std::filesystem::pa
 }  // namespace
 
 void add_tokenize(CLI::App& app, Run& run) {
-    CLI::App* command =
-        app.add_subcommand("tokenize", "Token ids of standard input, or a check of known cases");
+    CLI::App* command = app.add_subcommand(
+        "tokenize", "Token ids of standard input, added tokens recognised, or a check of known cases");
     auto options = std::make_shared<Options>();
     CLI::Option* model = command->add_option("-m,--model", options->model, "GGUF file (default: as ds4)");
     command->add_option("--tokenizer", options->tokenizer, "tokenizer.json instead of a GGUF file")

@@ -1,10 +1,8 @@
 // The operations of dot_lanes-inl.h in plain C++, for Highway's scalar target: CPUs without SSSE3 or NEON.
-#if defined(DS4_DOT_LANES_SCALAR_INL_H) == defined(HWY_TARGET_TOGGLE)
-#ifdef DS4_DOT_LANES_SCALAR_INL_H
-#undef DS4_DOT_LANES_SCALAR_INL_H
-#else
+// Included for that target alone, so an ordinary guard it is: Highway's toggling one would depend on how many
+// targets came before.
+#ifndef DS4_DOT_LANES_SCALAR_INL_H
 #define DS4_DOT_LANES_SCALAR_INL_H
-#endif
 
 #include <cstddef>
 #include <cstdint>
@@ -187,4 +185,4 @@ inline float sum_lanes(const F32x8& v) {
 }  // namespace ds4::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
-#endif  // per-target include guard
+#endif
