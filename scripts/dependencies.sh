@@ -2,9 +2,9 @@
 
 build_packages=(
   ca-certificates cmake g++ ninja-build pkg-config
-  libhwy-dev libpcre2-dev nlohmann-json3-dev libcli11-dev libspdlog-dev libedit-dev
+  libhwy-dev libpcre2-dev nlohmann-json3-dev libcli11-dev libedit-dev
 )
-test_packages=(libgtest-dev libgmock-dev zlib1g-dev clang libclang-rt-dev)
+test_packages=(libgtest-dev libgmock-dev clang libclang-rt-dev)
 
 # install_packages NAME...: installs what is missing; on systems without apt prints the list and stops.
 install_packages() {
