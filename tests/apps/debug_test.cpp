@@ -1,7 +1,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -37,6 +40,40 @@ TEST(Debug, LogitsDoNotDependOnChunksAndThreads) {
     const std::string whole = logits("512", "1");
     EXPECT_EQ(whole.size(), (150U + 149U) * 8192U * sizeof(float));
     EXPECT_TRUE(logits("7", "2") == whole);
+}
+
+std::vector<std::size_t> read_numbers(const std::string& path) {
+    std::istringstream text(test::read_file(path));
+    return {std::istream_iterator<std::size_t>(text), std::istream_iterator<std::size_t>()};
+}
+
+std::size_t count_equal_argmax(const std::string& logits, const std::vector<std::size_t>& wanted) {
+    constexpr std::size_t kVocab = 8192;
+    std::vector<float> values(logits.size() / sizeof(float));
+    std::memcpy(values.data(), logits.data(), values.size() * sizeof(float));
+    EXPECT_EQ(values.size(), wanted.size() * kVocab);
+    std::size_t same = 0;
+    for (std::size_t r = 0; r < values.size() / kVocab; ++r) {
+        const auto row = values.begin() + static_cast<std::ptrdiff_t>(r * kVocab);
+        const auto best = std::max_element(row, row + static_cast<std::ptrdiff_t>(kVocab)) - row;
+        same += static_cast<std::size_t>(best) == wanted[r] ? 1 : 0;
+    }
+    return same;
+}
+
+// The bundled model, end to end, against the PyTorch model that it was trained with. 205 of 208 and 203 of
+// 207 agree; the rest are near-ties that Q8_0 and int8 activations decide the other way.
+TEST(Debug, BundledModelAgreesWithItsTrainer) {
+    const test::TemporaryDirectory dir;
+    const std::string golden = std::string(DS4_TEST_DATA) + "/golden/tiny/";
+    const ProgramResult r =
+        run_program("ds4-debug", {"logits", "-m", kTiny, "--tokens", golden + "tokens.txt", "-o",
+                                  dir / "out.f32", "--mtp-model", kTinyMtp, "--mtp-out", dir / "mtp.f32"});
+    ASSERT_EQ(r.status, 0) << r.err;
+    EXPECT_GE(count_equal_argmax(test::read_file(dir / "out.f32"), read_numbers(golden + "argmax.txt")),
+              200U);
+    EXPECT_GE(count_equal_argmax(test::read_file(dir / "mtp.f32"), read_numbers(golden + "mtp_argmax.txt")),
+              198U);
 }
 
 TEST(Debug, LogitsNamesBadIdsAndFiles) {
