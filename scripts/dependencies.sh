@@ -3,8 +3,14 @@
 build_packages=(
   ca-certificates cmake g++ ninja-build pkg-config
   libhwy-dev libpcre2-dev nlohmann-json3-dev libcli11-dev libedit-dev
+  libboost-dev libspdlog-dev prometheus-cpp-dev
 )
-test_packages=(libgtest-dev libgmock-dev clang libclang-rt-dev)
+test_packages=(libgtest-dev libgmock-dev clang libclang-rt-dev nodejs chromium)
+
+# install_npm: Debian's nodejs has no npm, some other packages of it do.
+install_npm() {
+  if ! command -v npm >/dev/null; then install_packages npm; fi
+}
 
 # install_packages NAME...: installs what is missing; on systems without apt prints the list and stops.
 install_packages() {

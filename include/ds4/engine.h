@@ -30,6 +30,14 @@ struct ModelInfo {
     std::int64_t vocab = 0;
     std::int64_t max_context = 0;  // tokens the model was made for
     std::int64_t n_layers = 0;
+    std::string effort_scheme;  // deepseek4.effort_scheme, as prompt.md 2.7 names them; empty: not said
+};
+
+// Bytes that serving takes.
+struct MemoryPlan {
+    double weights = 0;      // mapped from the file
+    double kv_state = 0;     // of one session when its context is full; taken as it grows
+    double activations = 0;  // of a step
 };
 
 class Session;
@@ -53,10 +61,16 @@ class Engine {
     // grows. Throws ContextError if the model's maximum is smaller. The engine must outlive it.
     std::unique_ptr<Session> new_session(std::int64_t context = 0);
 
+    MemoryPlan memory_plan(std::int64_t context) const;
+
+    // Called for every appended token in order with its position and the logits (vocab) after it.
+    using RowLogits = std::function<void(std::int64_t position, std::span<const float> logits)>;
+
     // What a session adds in one step. Each session at most once per step.
     struct Work {
         Session* session;
         std::span<const TokenId> tokens;
+        const RowLogits* on_logits = nullptr;  // optional
     };
     // Appends tokens to several sessions in one batch of at most max_batch rows; afterwards each session's
     // logits() are those after its last token. Which sessions share a step never changes a bit of any result.
@@ -68,11 +82,7 @@ class Engine {
   private:
     friend class Session;
     struct Impl;
-    using RowLogits = std::function<void(std::int64_t position, std::span<const float> logits)>;
-
     explicit Engine(std::unique_ptr<Impl> impl);
-    // on_logits: nullptr, or called for every row in order.
-    void step_with(std::span<const Work> work, const RowLogits* on_logits);
 
     std::unique_ptr<Impl> impl_;
 };
@@ -96,16 +106,21 @@ class Session {
     struct AppendOptions {
         // Called after each chunk with the tokens done so far and the total. False stops there, cleanly.
         std::function<bool(std::int64_t done, std::int64_t total)> progress;
-        // Called for every appended token in order with its position and the logits (vocab) after it.
-        std::function<void(std::int64_t position, std::span<const float> logits)> on_logits;
+        Engine::RowLogits on_logits;
     };
     // Prefill and decode alike. Throws ContextError naming both numbers if the tokens do not fit; nothing
     // changes. Returns the number of tokens appended (all, unless progress said stop).
     std::int64_t append(std::span<const TokenId> tokens, const AppendOptions& options);
     std::int64_t append(std::span<const TokenId> tokens) { return append(tokens, AppendOptions{}); }
 
-    // Forgets everything after the first n tokens; n <= n_tokens(). The state is then bit for bit that of a
-    // session that never went further: the nearest earlier snapshot is restored and the rest computed again.
+    // Remembers this point for rewind(). Appending does so by itself every few hundred tokens. When there are
+    // many points the oldest is forgotten.
+    void mark();
+    // Goes back to the latest remembered point at or before n tokens, at worst to the empty session, and
+    // returns its number of tokens. State and logits are bit for bit those of that point.
+    std::int64_t rewind(std::int64_t n);
+    // Forgets everything after the first n tokens; n <= n_tokens(): rewind(n), and what is missing is
+    // computed again.
     void truncate(std::int64_t n);
 
   private:

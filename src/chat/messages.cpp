@@ -2,15 +2,13 @@
 
 #include <array>
 
-#include "ds4/error.h"
-
 namespace ds4::chat {
 namespace {
 
 using Kind = Json::Kind;
 
 [[noreturn]] void fail(const std::string& field, const std::string& what) {
-    throw PromptError(field + " " + what);
+    throw FieldError(field, what);
 }
 
 std::string indexed(const std::string& list, std::size_t i) {
@@ -133,7 +131,10 @@ ToolCall read_tool_call(const Json& call, const std::string& field) {
 std::string read_tool(const Json& tool, const std::string& field) {
     if (const Json* function = tool.find("function")) {
         if (!function->is(Kind::object)) fail(field + ".function", "must be an object");
-        if (function->find("name") == nullptr) fail(field + ".function.name", "is missing");
+        const Json* name = function->find("name");
+        if (name == nullptr) fail(field + ".function.name", "is missing");
+        if (require_string(*name, field + ".function.name").empty())
+            fail(field + ".function.name", "is empty");
         return dump_python(*function);
     }
     const Json* name = tool.find("name");
@@ -152,7 +153,12 @@ std::vector<std::string> read_tools(const Json& object, const std::string& field
     std::vector<std::string> tools;
     const std::vector<Json>* list = find_list(object, "tools", field);
     if (list == nullptr) return tools;
-    for (std::size_t i = 0; i < list->size(); ++i) tools.push_back(read_tool((*list)[i], indexed(field, i)));
+    for (std::size_t i = 0; i < list->size(); ++i) {
+        const Json& tool = (*list)[i];
+        const Json* type = tool.find("type");
+        const bool is_other = type != nullptr && type->text != "function" && tool.find("function") == nullptr;
+        if (!is_other) tools.push_back(read_tool(tool, indexed(field, i)));
+    }
     return tools;
 }
 

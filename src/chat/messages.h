@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "chat/json_style.h"
+#include "ds4/error.h"
 
 // A conversation as clients send it, before anything of the prompt format touches it (prompt.md 2).
 namespace ds4::chat {
@@ -59,13 +60,22 @@ struct Conversation {
     RenderOptions options;
 };
 
+// A field of a request is not what it should be.
+struct FieldError : PromptError {
+    FieldError(const std::string& where, const std::string& what_is_wrong)
+        : PromptError(where + " " + what_is_wrong), field(where), problem(what_is_wrong) {}
+
+    std::string field;    // "messages[0].role"
+    std::string problem;  // "must be a string"
+};
+
 // Reads an OpenAI chat request:
 //   messages, tools, tool_choice ("none" hides the tools), response_format, thinking {type}, think,
 //   enable_thinking, reasoning_effort, continue_final_message
 // and, for tests and tools, an object `options` with thinking_mode, reasoning_effort, drop_thinking,
 // effort_scheme ("2026-04", "0731"), tools_first and vendor_exact, and per message task, wo_eos, tools and
 // response_format. A bare list is a list of messages. Other keys are ignored.
-// Throws PromptError naming the field.
+// Tools of other types than function are left out. Throws FieldError.
 Conversation parse_request(const Json& request);
 
 // The same from text.

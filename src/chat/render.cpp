@@ -6,12 +6,16 @@
 #include "chat/json_style.h"
 #include "chat/preprocess.h"
 #include "chat/protocol.h"
+#include "chat/tool_memory.h"
 #include "ds4/error.h"
 
 namespace ds4::chat {
 namespace {
 
 constexpr std::int64_t min_context_for_max_effort = 393216;
+
+// What the protocol's own texts and sampled call blocks may hold.
+constexpr std::array control_tokens = {protocol::dsml, protocol::think, protocol::end_think};
 
 std::string_view effort_prefix(const RenderOptions& options) {
     if (options.effort_scheme == EffortScheme::release_2026_04) {
@@ -58,8 +62,11 @@ std::string protect(std::string_view text, std::string_view sentinel, std::strin
 
 class Renderer {
   public:
-    explicit Renderer(const RenderOptions& options)
-        : options_(options), recommended_(options.behaviour == Behaviour::recommended) {}
+    Renderer(const RenderOptions& options, const ToolMemory* memory, ReplayCounts& counts)
+        : options_(options),
+          recommended_(options.behaviour == Behaviour::recommended),
+          memory_(memory),
+          counts_(counts) {}
 
     Prompt render(const std::vector<Turn>& turns) {
         special(protocol::bos);
@@ -85,12 +92,12 @@ class Renderer {
     void special(std::string_view token) { prompt_.segments.push_back({true, std::string(token)}); }
 
   private:
-    // Fixed text of the protocol: the control tokens that it mentions are meant.
+    // Text that is not the client's: the control tokens that it mentions are meant.
     void fixed(std::string_view text) {
         while (!text.empty()) {
             std::size_t begin = text.size();
             std::string_view token;
-            for (const std::string_view candidate : {protocol::dsml, protocol::think, protocol::end_think}) {
+            for (const std::string_view candidate : control_tokens) {
                 const std::size_t at = text.find(candidate);
                 if (at < begin) {
                     begin = at;
@@ -200,6 +207,8 @@ class Renderer {
     }
 
     void calls(const std::vector<ToolCall>& tool_calls) {
+        const auto exact = memory_ == nullptr ? nullptr : find_exact_block(*memory_, tool_calls, counts_);
+        if (exact != nullptr) return fixed(*exact);
         plain("\n\n");
         open_tag("tool_calls>\n");
         for (const ToolCall& call : tool_calls) {
@@ -273,13 +282,20 @@ class Renderer {
 
     const RenderOptions& options_;
     const bool recommended_;
+    const ToolMemory* memory_;  // nullptr: none
+    ReplayCounts& counts_;
     Prompt prompt_;
 };
 
 }  // namespace
 
 Prompt render(const Conversation& conversation) {
-    return Renderer(conversation.options).render(preprocess(conversation));
+    ReplayCounts ignored;
+    return render(conversation, nullptr, ignored);
+}
+
+Prompt render(const Conversation& conversation, const ToolMemory* memory, ReplayCounts& counts) {
+    return Renderer(conversation.options, memory, counts).render(preprocess(conversation));
 }
 
 Prompt render_raw(std::string_view text) {
@@ -300,9 +316,10 @@ std::string to_text(const Prompt& prompt) {
     return text;
 }
 
-std::vector<tokenizer::TokenId> to_tokens(const Prompt& prompt, const tokenizer::Tokenizer& tokenizer) {
+std::vector<tokenizer::TokenId> to_tokens(std::span<const Segment> segments,
+                                          const tokenizer::Tokenizer& tokenizer) {
     std::vector<tokenizer::TokenId> ids;
-    for (const Segment& segment : prompt.segments) {
+    for (const Segment& segment : segments) {
         if (!segment.is_special) {
             tokenizer.encode_to(segment.text, ids);
             continue;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,9 @@
 
 // Conversation to prompt (prompt.md 1, 2).
 namespace ds4::chat {
+
+class ToolMemory;
+struct ReplayCounts;
 
 // A stretch of a prompt. Only the renderer makes special segments, so a client whose text holds the string of
 // a control token gets plain text.
@@ -31,6 +35,8 @@ struct Prompt {
 
 // Throws PromptError (see preprocess).
 Prompt render(const Conversation& conversation);
+// The same, but calls that `memory` (nullptr: none) knows are written as they were sampled. Adds to `counts`.
+Prompt render(const Conversation& conversation, const ToolMemory* memory, ReplayCounts& counts);
 
 // BOS and the text, for completions without a chat (prompt.md 2.10).
 Prompt render_raw(std::string_view text);
@@ -41,6 +47,11 @@ Effort limit_effort(Effort effort, std::int64_t n_context);
 std::string to_text(const Prompt& prompt);
 
 // Every plain segment is encoded on its own. Throws TokenizerError if the vocabulary lacks a control token.
-std::vector<tokenizer::TokenId> to_tokens(const Prompt& prompt, const tokenizer::Tokenizer& tokenizer);
+std::vector<tokenizer::TokenId> to_tokens(std::span<const Segment> segments,
+                                          const tokenizer::Tokenizer& tokenizer);
+inline std::vector<tokenizer::TokenId> to_tokens(const Prompt& prompt,
+                                                 const tokenizer::Tokenizer& tokenizer) {
+    return to_tokens(prompt.segments, tokenizer);
+}
 
 }  // namespace ds4::chat

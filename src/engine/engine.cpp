@@ -11,6 +11,7 @@
 #include "engine/session_impl.h"
 #include "gguf/gguf.h"
 #include "model/forward.h"
+#include "model/workspace.h"
 #include "tokenizer/tokenizer.h"
 
 namespace ds4 {
@@ -50,6 +51,7 @@ struct Engine::Impl {
         info.vocab = config.vocab;
         info.max_context = config.max_context;
         info.n_layers = config.n_layers;
+        info.effort_scheme = file.find_string("deepseek4.effort_scheme").value_or("");
     }
 
     EngineOptions options;
@@ -102,6 +104,14 @@ const tokenizer::Tokenizer& Engine::tokenizer() const {
     return *impl_->tokenizer;
 }
 
+MemoryPlan Engine::memory_plan(std::int64_t context) const {
+    MemoryPlan plan;
+    for (const gguf::Tensor& t : impl_->file.tensors()) plan.weights += static_cast<double>(t.data.size());
+    plan.kv_state = static_cast<double>(KvState::bytes_for(impl_->config, impl_->config.ratios, context));
+    plan.activations = static_cast<double>(Workspace::bytes_for(impl_->config, impl_->options.max_batch));
+    return plan;
+}
+
 std::unique_ptr<Session> Engine::new_session(std::int64_t context) {
     const std::int64_t most = impl_->config.max_context;
     if (context > most) {
@@ -147,10 +157,6 @@ void Engine::Impl::collect(std::span<const Work> work) {
 }
 
 void Engine::step(std::span<const Work> work) {
-    step_with(work, nullptr);
-}
-
-void Engine::step_with(std::span<const Work> work, const RowLogits* on_logits) {
     const std::lock_guard lock(impl_->step_mutex);
     impl_->check(work);
     impl_->collect(work);
@@ -162,11 +168,13 @@ void Engine::step_with(std::span<const Work> work, const RowLogits* on_logits) {
         Session::Impl& session = *work[i].session->impl_;
         session.tokens.insert(session.tokens.end(), work[i].tokens.begin(), work[i].tokens.end());
         session.logits.resize(static_cast<std::size_t>(impl_->config.vocab));
+        const RowLogits* on_logits = work[i].on_logits;
         const std::int64_t first = on_logits != nullptr ? 0 : segment.n_rows - 1;
         for (std::int64_t row = first; row < segment.n_rows; ++row) {
             impl_->forward.logits(segment.first_row + row, 1, session.logits.data());
             if (on_logits != nullptr) (*on_logits)(segment.start + row, session.logits);
         }
+        session.mark_sometimes();
     }
 }
 

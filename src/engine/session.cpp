@@ -20,7 +20,9 @@ std::span<const float> Session::logits() const {
 
 std::size_t Session::bytes() const {
     std::size_t total = impl_->kv->bytes();
-    for (const KvState::Snapshot& s : impl_->snapshots) total += s.mutable_part.size() * sizeof(float);
+    for (const Impl::Point& point : impl_->points) {
+        total += (point.state.mutable_part.size() + point.logits.size()) * sizeof(float);
+    }
     return total;
 }
 
@@ -33,52 +35,63 @@ void Session::Impl::check_room(std::int64_t n) const {
     throw ContextError(message + "; use a larger --ctx or a shorter prompt");
 }
 
-void Session::Impl::take_snapshot() {
-    if (kv->n_tokens() == 0) return;  // an empty state needs no snapshot
-    if (!snapshots.empty() && snapshots.back().n_tokens == kv->n_tokens()) return;
-    if (snapshots.size() == kMaxSnapshots) snapshots.pop_front();
-    snapshots.push_back(kv->snapshot());
+void Session::Impl::mark_sometimes() {
+    const std::int64_t last = points.empty() ? 0 : points.back().state.n_tokens;
+    if (kv->n_tokens() - last >= kPointTokens) mark();
+}
+
+void Session::Impl::mark() {
+    if (kv->n_tokens() == 0) return;  // the empty session needs no memory
+    if (!points.empty() && points.back().state.n_tokens == kv->n_tokens()) return;
+    if (points.size() == kMaxPoints) points.pop_front();
+    points.push_back({kv->snapshot(), logits});
+}
+
+void Session::mark() {
+    impl_->mark();
 }
 
 std::int64_t Session::append(std::span<const TokenId> tokens, const AppendOptions& options) {
     const auto total = static_cast<std::int64_t>(tokens.size());
     impl_->check_room(total);
     std::int64_t done = 0;
-    // A single token is a decode step: its way back is the snapshot of the append before.
-    if (total > 1) impl_->take_snapshot();
+    // A single token is a decode step: its way back is the point of the append before.
+    if (total > 1) mark();
     while (done < total) {
         const std::int64_t n = std::min(total - done, impl_->engine.max_batch());
         const Engine::Work work{this,
-                                tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n))};
-        impl_->engine.step_with({&work, 1}, options.on_logits ? &options.on_logits : nullptr);
+                                tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n)),
+                                options.on_logits ? &options.on_logits : nullptr};
+        impl_->engine.step({&work, 1});
         done += n;
-        const std::int64_t last = impl_->snapshots.empty() ? 0 : impl_->snapshots.back().n_tokens;
-        if (n_tokens() - last >= Impl::kSnapshotTokens) impl_->take_snapshot();
         if (options.progress && !options.progress(done, total)) break;
     }
     return done;
 }
 
-void Session::truncate(std::int64_t n) {
+std::int64_t Session::rewind(std::int64_t n) {
     if (n < 0 || n > n_tokens()) {
-        throw Error("cannot truncate a session of " + std::to_string(n_tokens()) + " tokens to " +
+        throw Error("cannot rewind a session of " + std::to_string(n_tokens()) + " tokens to " +
                     std::to_string(n));
     }
-    if (n == n_tokens()) return;
-    auto& snapshots = impl_->snapshots;
-    // A snapshot at n itself would restore the state but not the logits, so the last token is always
-    // recomputed.
-    while (!snapshots.empty() && snapshots.back().n_tokens >= n) snapshots.pop_back();
-    if (snapshots.empty()) {
+    if (n == n_tokens()) return n;
+    auto& points = impl_->points;
+    while (!points.empty() && points.back().state.n_tokens > n) points.pop_back();
+    if (points.empty()) {
         impl_->kv->clear();
+        impl_->logits.clear();
     } else {
-        impl_->kv->restore(snapshots.back());
+        impl_->kv->restore(points.back().state);
+        impl_->logits = points.back().logits;
     }
-    const std::vector<TokenId> again(impl_->tokens.begin() + impl_->kv->n_tokens(),
-                                     impl_->tokens.begin() + n);
     impl_->tokens.resize(static_cast<std::size_t>(impl_->kv->n_tokens()));
-    impl_->logits.clear();
-    append(again);
+    return n_tokens();
+}
+
+void Session::truncate(std::int64_t n) {
+    const std::vector<TokenId> all = impl_->tokens;
+    const std::int64_t kept = rewind(n);
+    append(std::span(all).subspan(static_cast<std::size_t>(kept), static_cast<std::size_t>(n - kept)));
 }
 
 }  // namespace ds4

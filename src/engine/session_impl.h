@@ -16,20 +16,25 @@ struct Session::Impl {
 
     // Throws ContextError naming both numbers if n more tokens do not fit.
     void check_room(std::int64_t n) const;
-    // Remembers the present point for truncate(); the oldest point is forgotten when there are many.
-    void take_snapshot();
+    void mark();
+    // mark() if the last remembered point is far behind.
+    void mark_sometimes();
 
-    // Points to return to: the start of every append() and one per this many tokens of a long one. A snapshot
-    // of Flash is 23 MB, so eight cost less than the weights of one expert layer.
-    static constexpr std::int64_t kSnapshotTokens = 512;
-    static constexpr std::size_t kMaxSnapshots = 8;
+    // A point to return to. One of Flash is 23 MB of state and 0.5 MB of logits, so eight cost less than the
+    // weights of one expert layer.
+    struct Point {
+        KvState::Snapshot state;
+        std::vector<float> logits;  // (vocab)
+    };
+    static constexpr std::int64_t kPointTokens = 512;
+    static constexpr std::size_t kMaxPoints = 8;
 
     Engine& engine;
     std::unique_ptr<KvState> kv;
     std::int64_t context;
     std::vector<TokenId> tokens;
-    std::vector<float> logits;                // (vocab), empty before the first token
-    std::deque<KvState::Snapshot> snapshots;  // ascending n_tokens
+    std::vector<float> logits;  // (vocab), empty before the first token
+    std::deque<Point> points;   // ascending n_tokens
 };
 
 }  // namespace ds4

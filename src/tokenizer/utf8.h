@@ -32,6 +32,8 @@ class Utf8Stream {
     std::string push(std::string_view bytes);
     // What is held back, as U+FFFD; nothing is held afterwards.
     std::string finish();
+    // Something is held back.
+    bool is_open() const { return !held_.empty(); }
 
   private:
     std::string held_;  // at most 3 bytes: the start of a character

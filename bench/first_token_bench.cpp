@@ -1,0 +1,94 @@
+// usage: first_token_bench MODEL.gguf [PROMPT_WORDS]
+// Time from sending a request whose prompt is fully cached to its first token, beside the model's own decode
+// step in the same session. Prints medians and the difference.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "server/http_client.h"
+#include "server/log.h"
+#include "server/service.h"
+
+namespace {
+
+using namespace ds4;
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::json;
+
+constexpr int kRounds = 41;
+
+double milliseconds_since(Clock::time_point start) {
+    return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+    std::sort(values.begin(), values.end());
+    return values[values.size() / 2];
+}
+
+std::string request_body(int n_words, int n_tokens) {
+    std::string prompt = "Why is the sky blue?";
+    for (int i = 0; i < n_words; ++i) prompt += " word" + std::to_string(i % 97);
+    return Json{{"messages", {{{"role", "user"}, {"content", prompt}}}},
+                {"stream", true},
+                {"max_tokens", n_tokens},
+                {"temperature", 0},
+                {"thinking", {{"type", "disabled"}}}}
+        .dump();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    if (argc < 2) {
+        std::fprintf(stderr, "usage: first_token_bench MODEL.gguf [PROMPT_WORDS]\n");
+        return 2;
+    }
+    const int n_words = argc > 2 ? std::atoi(argv[2]) : 1000;
+    server::log::set_level(server::log::Level::off);
+    EngineOptions options;
+    options.model = argv[1];
+    const auto engine = Engine::open(options);
+    server::Service service({});
+    service.open(*engine);
+    server::HttpOptions http;
+    http.port = 0;
+    const server::HttpServer network(
+        http,
+        [&](server::HttpRequest request, std::shared_ptr<server::HttpReply> reply) {
+            service.handle(std::move(request), std::move(reply));
+        },
+        [&](const server::HttpRequest& request, const server::ApiError& why) {
+            return service.refuse(request, why);
+        });
+
+    const std::string body = request_body(n_words, 1);
+    const auto first_token = [&] {
+        test::HttpClient client(network.port());
+        const auto start = Clock::now();
+        client.request("POST", "/v1/chat/completions", body);
+        client.read_until("\"content\":\"");  // the role chunk's empty content
+        client.read_until("finish_reason\":\"");
+        return milliseconds_since(start);
+    };
+    first_token();  // prefill
+    std::vector<double> first, decode;
+    for (int i = 0; i < kRounds; ++i) {
+        first.push_back(first_token());
+        const auto session = engine->new_session();
+        const std::vector<TokenId> start_tokens(64, 1);
+        session->append(start_tokens);
+        const TokenId id = 1;
+        const auto start = Clock::now();
+        session->append({&id, 1});
+        decode.push_back(milliseconds_since(start));
+    }
+    std::printf(
+        "prompt fully cached: first token after %.2f ms; decode step of the model %.2f ms; above it %.2f "
+        "ms\n",
+        median(first), median(decode), median(first) - median(decode));
+    return 0;
+}

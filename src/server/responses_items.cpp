@@ -1,0 +1,230 @@
+#include "server/responses_items.h"
+
+#include <algorithm>
+#include <optional>
+#include <set>
+#include <utility>
+
+namespace ds4::server {
+namespace {
+
+using chat::Json;
+using chat::Message;
+using chat::Role;
+using Kind = ResponsesTool::Kind;
+
+Json string_json(std::string text) {
+    Json json;
+    json.kind = Json::Kind::string;
+    json.text = std::move(text);
+    return json;
+}
+
+Json object_json(std::vector<Json::Member> members) {
+    Json json;
+    json.kind = Json::Kind::object;
+    json.members = std::move(members);
+    return json;
+}
+
+Json custom_parameters() {
+    return chat::parse_json(
+        R"({"type":"object","properties":{"input":{"type":"string"}},"required":["input"]})");
+}
+
+bool is_one_of(const std::string& name, std::initializer_list<std::string_view> names) {
+    return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+std::string read_part(const Field& part) {
+    if (part.is_string()) return part.string();
+    const Field type = part.object()["type"];
+    const std::string& name = type.string();
+    if (is_one_of(name, {"input_text", "output_text", "text", "summary_text", "reasoning_text"})) {
+        return part["text"].string_or("");
+    }
+    if (name == "refusal") return part["refusal"].string_or("");
+    type.unsupported("'" + name + "' is not supported; the model reads text only");
+}
+
+std::string read_content(const Field& content, std::string_view separator) {
+    if (!content) return {};
+    if (content.is_string()) return content.string();
+    if (!content.is_array()) content.fail("must be a string or a list of parts");
+    std::string text;
+    bool is_first = true;
+    for (const Field& part : content.items()) {
+        if (!std::exchange(is_first, false)) text += separator;
+        text += read_part(part);
+    }
+    return text;
+}
+
+// A result may hold pictures; an agent survives them as placeholders.
+std::string read_output(const Field& output) {
+    if (!output) return {};
+    if (output.is_string()) return output.string();
+    if (!output.is_array()) return chat::dump_python(output.json());
+    std::string text;
+    for (const Field& part : output.items()) {
+        const Field type = part["type"];
+        const bool is_text = part.is_string() || part["text"].is_string();
+        if (!text.empty()) text += "\n\n";
+        text += is_text ? (part.is_string() ? part.string() : part["text"].string())
+                        : "[Unsupported " + (type.is_string() ? type.string() : "part") + "]";
+    }
+    return text;
+}
+
+std::string arguments_text(const Field& arguments) {
+    if (!arguments) return {};
+    return arguments.is_string() ? arguments.string() : chat::dump_python(arguments.json());
+}
+
+// ---- items ----
+
+class ItemReader {
+  public:
+    explicit ItemReader(ResponsesTools& tools) : tools_(tools) {}
+
+    std::vector<Message> read(const Field& input) {
+        for (const Field& item : input.items()) read_item(item.object());
+        if (held_reasoning_) assistant();
+        return std::move(messages_);
+    }
+
+  private:
+    void read_item(const Field& item) {
+        const std::string type = item["type"].string_or("message");
+        if (type == "message") return read_message(item);
+        if (type == "reasoning") return read_reasoning(item);
+        if (type == "function_call") {
+            return add_call(item, tools_.prompt_name(item["name"].string(), item["namespace"].string_or("")),
+                            arguments_text(item["arguments"]));
+        }
+        if (type == "custom_tool_call") {
+            const Json input = object_json({{"input", string_json(item["input"].string_or(""))}});
+            return add_call(item, tools_.prompt_name(item["name"].string(), ""), chat::dump_python(input));
+        }
+        if (type == "tool_search_call")
+            return add_call(item, "tool_search", arguments_text(item["arguments"]));
+        if (type == "local_shell_call") return add_call(item, "local_shell", arguments_text(item["action"]));
+        if (is_one_of(type, {"web_search_call", "image_generation_call"}))
+            return;  // the vendor's servers ran them
+        if (type == "tool_search_output") tools_.add(item["tools"]);
+        if (type.ends_with("_output")) return add_result(item);
+        if (type.starts_with("compaction")) return;
+        item["type"].fail("is '" + type + "', which is no known item of input");
+    }
+
+    void read_message(const Field& item) {
+        const Field role = item["role"];
+        const std::string& name = role.string();
+        if (name == "assistant") {
+            assistant().content += read_content(item["content"], "");
+        } else if (is_one_of(name, {"user", "system", "developer"})) {
+            add(name == "user" ? Role::user : Role::system, read_content(item["content"], "\n\n"));
+        } else {
+            role.fail("is '" + name + "', expected user, assistant, system or developer");
+        }
+    }
+
+    // Held until it is known whose it is.
+    void read_reasoning(const Field& item) {
+        std::string text = read_content(item["content"], "");
+        if (text.empty()) text = read_content(item["summary"], "");
+        if (item["encrypted_content"].is_string()) {
+            if (auto ours = unseal_reasoning(item["encrypted_content"].string())) text = std::move(*ours);
+        }
+        held_reasoning_ = held_reasoning_.value_or("") + text;
+    }
+
+    void add_call(const Field& item, std::string name, std::string arguments) {
+        const Field id = item["call_id"] ? item["call_id"] : item["id"];
+        assistant().tool_calls.push_back({id.string_or(""), std::move(name), std::move(arguments)});
+        known_calls_.insert(id.string_or(""));
+    }
+
+    void add_result(const Field& item) {
+        const Field id = item["call_id"];
+        if (!known_calls_.contains(id.string())) {
+            id.fail("names '" + id.string() + "', but no earlier item is that call; send the full input");
+        }
+        add(Role::tool, read_output(item["output"] ? item["output"] : item["tools"]));
+        messages_.back().tool_call_id = id.string();
+    }
+
+    void add(Role role, std::string text) {
+        if (held_reasoning_) assistant();  // a turn that only thought
+        Message& message = messages_.emplace_back();
+        message.role = role;
+        message.content = std::move(text);
+    }
+
+    // The assistant turn that the next item belongs to.
+    Message& assistant() {
+        if (messages_.empty() || messages_.back().role != Role::assistant) {
+            messages_.emplace_back().role = Role::assistant;
+        }
+        Message& turn = messages_.back();
+        if (held_reasoning_)
+            turn.reasoning = turn.reasoning.value_or("") + *std::exchange(held_reasoning_, std::nullopt);
+        return turn;
+    }
+
+    ResponsesTools& tools_;
+    std::vector<Message> messages_;
+    std::optional<std::string> held_reasoning_;
+    std::set<std::string> known_calls_;
+};
+
+}  // namespace
+
+// ---- tools ----
+
+void ResponsesTools::add(const Field& list) {
+    for (const Field& tool : list.items()) add_one(tool.object(), "");
+}
+
+void ResponsesTools::add_one(const Field& tool, const std::string& name_space) {
+    const std::string type = tool["type"].string_or("function");
+    if (type == "namespace") {
+        const std::string& name = tool["name"].string();
+        for (const Field& inner : tool["tools"].items()) add_one(inner.object(), name);
+    } else if (type == "function" || type == "custom") {
+        const Field name = tool["name"];
+        if (name.string().empty()) name.fail("is empty");
+        add_tool({type == "custom" ? Kind::custom : Kind::function, name.string(), name_space}, tool);
+    } else if (type == "tool_search") {
+        add_tool({Kind::tool_search, "tool_search", ""}, tool);
+    }
+}
+
+void ResponsesTools::add_tool(ResponsesTool tool, const Field& declaration) {
+    // Two underscores, because names often have one. Whatever collides gets more.
+    std::string name = tool.name_space.empty() ? tool.name : tool.name_space + "__" + tool.name;
+    while (by_prompt_name_.contains(name)) name += '_';
+    std::vector<Json::Member> members = {{"name", string_json(name)}};
+    if (const Field text = declaration["description"]) members.push_back({"description", text.json()});
+    if (tool.kind == Kind::custom) {
+        members.push_back({"parameters", custom_parameters()});
+    } else if (const Field parameters = declaration["parameters"]) {
+        members.push_back({"parameters", parameters.object().json()});
+    }
+    if (const Field strict = declaration["strict"]) members.push_back({"strict", strict.json()});
+    schemas_.push_back(chat::dump_python(object_json(std::move(members))));
+    by_prompt_name_.emplace(std::move(name), std::move(tool));
+}
+
+std::string ResponsesTools::prompt_name(const std::string& name, const std::string& name_space) const {
+    for (const auto& [known, tool] : by_prompt_name_) {
+        if (tool.name == name && tool.name_space == name_space) return known;
+    }
+    return name_space.empty() ? name : name_space + "__" + name;
+}
+
+std::vector<Message> read_items(const Field& input, ResponsesTools& tools) {
+    return ItemReader(tools).read(input);
+}
+
+}  // namespace ds4::server

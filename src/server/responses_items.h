@@ -1,0 +1,35 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "chat/messages.h"
+#include "server/fields.h"
+#include "server/responses.h"
+
+namespace ds4::server {
+
+// The tools of a request and of the tool searches in its history.
+class ResponsesTools {
+  public:
+    // Adds what a list of tools declares; types that run on the vendor's servers are left out.
+    void add(const Field& list);
+    // The name that the prompt has for a tool. One that was never declared keeps its name.
+    std::string prompt_name(const std::string& name, const std::string& name_space) const;
+
+    const std::vector<std::string>& schemas() const { return schemas_; }
+    const std::map<std::string, ResponsesTool>& by_prompt_name() const { return by_prompt_name_; }
+
+  private:
+    void add_one(const Field& tool, const std::string& name_space);
+    void add_tool(ResponsesTool tool, const Field& declaration);
+
+    std::vector<std::string> schemas_;  // as Conversation::tools
+    std::map<std::string, ResponsesTool> by_prompt_name_;
+};
+
+// The items of `input` as messages. Tool searches in it add to `tools`. Throws ApiError.
+std::vector<chat::Message> read_items(const Field& input, ResponsesTools& tools);
+
+}  // namespace ds4::server

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "temporary_directory.h"
+
+namespace ds4::test {
+
+// A running ds4-server with the bundled model on a free port, up once this is constructed. Killed at the end.
+class RunningServer {
+  public:
+    explicit RunningServer(std::vector<std::string> arguments);
+    ~RunningServer();
+    RunningServer(const RunningServer&) = delete;
+    RunningServer& operator=(const RunningServer&) = delete;
+
+    std::uint16_t port() const { return port_; }
+    std::string log_text() const { return read_file(dir_ / "log"); }
+    std::size_t resident_bytes() const;
+
+    // Returns the exit status, or 128 + signal.
+    int stop(int signal);
+
+  private:
+    TemporaryDirectory dir_;
+    pid_t child_ = -1;
+    std::uint16_t port_ = 0;
+};
+
+}  // namespace ds4::test

@@ -1,0 +1,217 @@
+// The library's engine replaced by one that says what a script tells it to, token by token, behind the same
+// include/ds4/engine.h. Linked into the server it makes tool loops and malformed outputs deterministic.
+//
+// The "model" is a JSON file:
+//   tokenizer       GGUF whose vocabulary is used, relative to the script
+//   context         most tokens of a session
+//   decode_us       time of a step; prefill_us: time of each row of a prompt
+//   rules           list of {after, say, fail}
+// Of the rules whose `after` the session's text contains, followed by a beginning of `say`, the one with the
+// latest such place goes on with the rest of `say`; strings of control tokens stand for them. With `fail` the
+// step that reaches its end throws. Without a rule the answer ends.
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "chat/protocol.h"
+#include "ds4/engine.h"
+#include "gguf/gguf.h"
+#include "tokenizer/tokenizer.h"
+
+namespace ds4 {
+namespace {
+
+struct Rule {
+    std::string after, say;
+    bool fails = false;
+};
+
+using Micros = std::chrono::microseconds;
+
+}  // namespace
+
+struct Engine::Impl {
+    explicit Impl(const EngineOptions& o);
+
+    // The rule that goes on from this text, and how much of it was said; nullptr if there is none.
+    const Rule* find_rule(const std::string& text, std::size_t& n_said) const;
+
+    EngineOptions options;
+    ModelInfo info;
+    std::optional<tokenizer::Tokenizer> tokenizer;
+    std::vector<Rule> rules;
+    Micros decode_time{0}, prefill_time{0};
+    std::mutex step_mutex;
+};
+
+Engine::Impl::Impl(const EngineOptions& o) : options(o) {
+    std::ifstream file(o.model);
+    const auto script = nlohmann::json::parse(file);
+    const auto vocabulary = o.model.parent_path() / script.at("tokenizer").get<std::string>();
+    tokenizer.emplace(tokenizer::Vocabulary::from_gguf(gguf::File::open(vocabulary)));
+    info.name = script.value("name", "scripted");
+    info.vocab = tokenizer->size();
+    info.max_context = script.value("context", std::int64_t{32768});
+    decode_time = Micros(script.value("decode_us", 0));
+    prefill_time = Micros(script.value("prefill_us", 0));
+    for (const auto& rule : script.at("rules")) {
+        rules.push_back({rule.at("after"), rule.at("say"), rule.value("fail", false)});
+    }
+}
+
+const Rule* Engine::Impl::find_rule(const std::string& text, std::size_t& n_said) const {
+    const Rule* best = nullptr;
+    std::size_t best_place = 0;
+    for (const Rule& rule : rules) {
+        for (std::size_t at = text.rfind(rule.after); at != std::string::npos;
+             at = text.rfind(rule.after, at - 1)) {
+            const std::size_t place = at + rule.after.size();
+            const std::string_view said = std::string_view(text).substr(place);
+            const bool goes_on = rule.say.starts_with(said) && (said.size() < rule.say.size() || rule.fails);
+            if (goes_on && (best == nullptr || place > best_place)) {
+                best = &rule;
+                best_place = place;
+                n_said = said.size();
+            }
+            if (goes_on || at == 0) break;
+        }
+    }
+    return best;
+}
+
+struct Session::Impl {
+    Impl(Engine& e, std::int64_t n) : engine(e), context(n) {}
+
+    void append(std::span<const TokenId> more);
+    // Makes logits() name what comes next.
+    void choose();
+
+    Engine& engine;
+    std::int64_t context;
+    std::vector<TokenId> tokens;
+    std::vector<float> logits;
+    std::vector<std::int64_t> points;
+    std::vector<TokenId> plan;  // what is still to be said, last first
+    TokenId chosen = 0;
+    bool fails = false;
+};
+
+void Session::Impl::append(std::span<const TokenId> more) {
+    const bool is_as_planned = more.size() == 1 && !plan.empty() && plan.back() == more.front();
+    tokens.insert(tokens.end(), more.begin(), more.end());
+    if (is_as_planned) {
+        plan.pop_back();
+    } else {
+        plan.clear();
+    }
+    choose();
+}
+
+void Session::Impl::choose() {
+    const Engine::Impl& script = *engine.impl_;
+    const tokenizer::Tokenizer& tokenizer = *script.tokenizer;
+    fails = false;
+    if (plan.empty()) {
+        std::size_t n_said = 0;
+        const Rule* rule = script.find_rule(tokenizer.decode(tokens), n_said);
+        if (rule != nullptr) plan = tokenizer.encode_with_added(rule->say.substr(n_said));
+        fails = rule != nullptr && rule->fails && plan.empty();
+        // The step that fails has to be taken, so something other than the end comes next.
+        if (fails) plan = tokenizer.encode("!");
+        if (plan.empty()) plan = {*tokenizer.find_added(chat::protocol::eos)};
+        std::reverse(plan.begin(), plan.end());
+    }
+    if (logits.empty()) logits.assign(static_cast<std::size_t>(script.info.vocab), -30.0F);
+    logits[static_cast<std::size_t>(chosen)] = -30.0F;
+    chosen = plan.back();
+    logits[static_cast<std::size_t>(chosen)] = 30.0F;
+}
+
+// ---- Engine ----
+
+std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
+    return std::unique_ptr<Engine>(new Engine(std::make_unique<Impl>(options)));
+}
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+const ModelInfo& Engine::info() const {
+    return impl_->info;
+}
+std::string Engine::backend_description() const {
+    return "scripted";
+}
+bool Engine::has_tokenizer() const {
+    return true;
+}
+const tokenizer::Tokenizer& Engine::tokenizer() const {
+    return *impl_->tokenizer;
+}
+MemoryPlan Engine::memory_plan(std::int64_t) const {
+    return {};
+}
+std::int64_t Engine::max_batch() const {
+    return impl_->options.max_batch;
+}
+std::unique_ptr<Session> Engine::new_session(std::int64_t context) {
+    if (context > impl_->info.max_context) throw ContextError("the script's context is smaller");
+    const std::int64_t n = context > 0 ? context : impl_->info.max_context;
+    return std::unique_ptr<Session>(new Session(std::make_unique<Session::Impl>(*this, n)));
+}
+
+void Engine::step(std::span<const Work> work) {
+    const std::lock_guard lock(impl_->step_mutex);
+    Micros time = impl_->decode_time;
+    for (const Work& w : work) {
+        Session::Impl& session = *w.session->impl_;
+        if (session.fails) throw Error("the script fails here");
+        if (w.tokens.size() > 1) time += impl_->prefill_time * static_cast<int>(w.tokens.size());
+        const auto start = w.session->n_tokens();
+        if (w.on_logits == nullptr) {
+            session.append(w.tokens);
+            continue;
+        }
+        for (std::size_t i = 0; i < w.tokens.size(); ++i) {
+            session.append(w.tokens.subspan(i, 1));
+            (*w.on_logits)(start + static_cast<std::int64_t>(i), session.logits);
+        }
+    }
+    if (time.count() > 0) std::this_thread::sleep_for(time);
+}
+
+// ---- Session ----
+
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::~Session() = default;
+
+std::span<const TokenId> Session::tokens() const {
+    return impl_->tokens;
+}
+std::int64_t Session::context() const {
+    return impl_->context;
+}
+std::size_t Session::bytes() const {
+    return impl_->tokens.size() * sizeof(TokenId);
+}
+std::span<const float> Session::logits() const {
+    return impl_->logits;
+}
+
+void Session::mark() {
+    if (impl_->points.empty() || impl_->points.back() != n_tokens()) impl_->points.push_back(n_tokens());
+}
+
+std::int64_t Session::rewind(std::int64_t n) {
+    if (n == n_tokens()) return n;
+    auto& points = impl_->points;
+    while (!points.empty() && points.back() > n) points.pop_back();
+    impl_->tokens.resize(points.empty() ? 0 : static_cast<std::size_t>(points.back()));
+    impl_->plan.clear();
+    if (!impl_->tokens.empty()) impl_->choose();
+    return n_tokens();
+}
+
+}  // namespace ds4
