@@ -28,6 +28,8 @@ const formatted = '# Title\n\nSome *italic* and **bold** words, naïve 日本語
 const rules = [
   { after: 'What is 2+2?<｜Assistant｜><think>', say: 'Two and two.</think>It is **4**.' },
   { after: 'And 3+3?<｜Assistant｜><think>', say: 'Three and three.</think>It is 6.' },
+  { after: 'What is 2+2?<｜Assistant｜></think>', say: 'It is 4.' },
+  { after: 'And 3+3?<｜Assistant｜></think>', say: 'It is 6.' },
   { after: 'Say it plainly.<｜Assistant｜></think>', say: 'Plainly said.' },
   { after: 'Count.<｜Assistant｜><think>', say: `Easy.</think>${counting}` },
   { after: 'Be hostile.<｜Assistant｜><think>', say: `${hostile}</think>${hostile}` },
@@ -43,10 +45,10 @@ const contexts = [];
 let browser;
 
 // Starts the server and waits for its address.
-async function serve(timing, ...options) {
+async function serve(...options) {
   const script = path.join(directory, `script-${servers.length}.json`);
   const tokenizer = path.relative(directory, path.join(root, 'models/ds4-tiny.gguf'));
-  writeFileSync(script, JSON.stringify({ tokenizer, context: 32768, decode_us: 0, prefill_us: 0, ...timing, rules }));
+  writeFileSync(script, JSON.stringify({ tokenizer, context: 32768, decode_us: 2000, prefill_us: 2000, rules }));
   const process = spawn(path.join(bin, 'scripted-server'), ['-m', script, '--port', '0', ...options],
                         { stdio: ['ignore', 'ignore', 'pipe'] });
   servers.push(process);
@@ -107,15 +109,14 @@ async function becomesIdle(url) {
   return false;
 }
 
-let url;        // answers at once
-let slowUrl;    // 2 ms per token
+let url;
 
 before(async () => {
   browser = await puppeteer.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     args: ['--no-sandbox', '--disable-dev-shm-usage'],
   });
-  [url, slowUrl] = await Promise.all([serve({}), serve({ decode_us: 2000 })]);
+  url = await serve();
 });
 
 // A page left open would go on reading its answer.
@@ -143,7 +144,7 @@ describe('a chat', () => {
     assert.equal(await page.$eval('details.thoughts', (details) => details.open), false);
     assert.equal(await text(page, 'details.thoughts div'), 'Two and two.');
     assert.match(await text(page, 'details.thoughts summary'), /^Thought for \d/);
-    assert.match(await text(page, '.stats'), /\d+ tokens.*tokens\/s.*first after .* s.*prompt \d+ tokens, 0 cached/);
+    assert.match(await text(page, '.stats'), /\d+ tokens.*tokens\/s.*first after .* s.*prompt \d+ tokens, \d+ cached/);
 
     const request = page.waitForRequest((r) => r.url().endsWith('/chat/completions'));
     await page.keyboard.type('And 3+3?');
@@ -152,12 +153,21 @@ describe('a chat', () => {
                      { role: 'assistant', content: 'It is **4**.', reasoning_content: 'Two and two.' });
     await isOver(page);
     assert.equal(await text(page, '.answer .text'), 'It is 6.');
-    assert.match(await text(page, '.stats'), /, [1-9]\d* cached/);
     assert.deepEqual(page.failures, []);
   });
 
+  test('tells how much of the prompt was cached', async () => {
+    // Without thinking: with it, a prompt leaves out the reasoning before the last question.
+    const page = await openPage(url);
+    await page.select('#thinking', 'off');
+    await askAndWait(page, 'What is 2+2?');
+    await askAndWait(page, 'And 3+3?');
+    assert.equal(await text(page, '.answer .text'), 'It is 6.');
+    assert.match(await text(page, '.stats'), /prompt \d+ tokens, [1-9]\d* cached/);
+  });
+
   test('appears as it is written', async () => {
-    const page = await openPage(slowUrl);
+    const page = await openPage(url);
     await ask(page, 'Count.');
     const lengths = [];
     for (let last = 0; lengths.length < 4;) {
@@ -178,17 +188,17 @@ describe('a chat', () => {
     assert.equal(await text(page, '.answer .text'), 'It is 4.');
     assert.equal(await text(page, '.stats'), stats);
     await askAndWait(page, 'And 3+3?');
-    assert.match(await text(page, '.stats'), /, [1-9]\d* cached/);
+    assert.equal(await text(page, '.answer .text'), 'It is 6.');
   });
 
   test('survives a reload in the middle of an answer', async () => {
-    const page = await openPage(slowUrl);
+    const page = await openPage(url);
     await ask(page, 'Count.');
     await page.waitForFunction(() => document.querySelector('.text')?.textContent.length > 10);
     await page.reload();
     assert.match(await text(page, '.answer .text'), /^0 1 2 3/);
     assert.match(await text(page, '.stats'), /Stopped/);
-    assert.ok(await becomesIdle(slowUrl));
+    assert.ok(await becomesIdle(url));
   });
 });
 
@@ -197,12 +207,12 @@ describe('an answer', () => {
                               ['Esc', (page) => page.keyboard.press('Escape')],
                               ['a new chat', (page) => page.click('#new')]]) {
     test(`is stopped by ${name}`, async () => {
-      const page = await openPage(slowUrl);
+      const page = await openPage(url);
       await ask(page, 'Count.');
       await page.waitForFunction(() => document.querySelector('.text')?.textContent.length > 10);
-      assert.equal(await busySlots(slowUrl), 1);
+      assert.ok(await busySlots(url) > 0);
       await stop(page);
-      assert.ok(await becomesIdle(slowUrl));
+      assert.ok(await becomesIdle(url));
       assert.equal(await page.$eval('#send', (button) => button.hidden), false);
       if (name === 'a new chat') return;
       await isOver(page);
@@ -273,7 +283,7 @@ describe('an answer', () => {
   });
 
   test('that takes long to begin shows how far the prompt is read', async () => {
-    const prefillUrl = await serve({ prefill_us: 2000 }, '--prefill-chunk', '32');
+    const prefillUrl = await serve('--prefill-chunk', '32');
     const page = await openPage(prefillUrl);
     await page.$eval('#question', (field) => { field.value = `${'word '.repeat(1000)}What is 2+2?`; });
     await ask(page, ' ');
@@ -284,7 +294,7 @@ describe('an answer', () => {
 
 describe('an error', () => {
   test('is shown with the server\'s words, and the question can be tried again', async () => {
-    const keyUrl = await serve({}, '--api-key', 'secret');
+    const keyUrl = await serve('--api-key', 'secret');
     const page = await openPage(keyUrl);
     await askAndWait(page, 'What is 2+2?');
     assert.match(await text(page, '.error[role=alert]'), /Incorrect API key provided\./);
