@@ -8,9 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "bench_server.h"
 #include "server/http_client.h"
-#include "server/log.h"
-#include "server/service.h"
 
 namespace {
 
@@ -19,15 +18,6 @@ using Clock = std::chrono::steady_clock;
 using Json = nlohmann::json;
 
 constexpr int kRounds = 41;
-
-double milliseconds_since(Clock::time_point start) {
-    return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-    std::sort(values.begin(), values.end());
-    return values[values.size() / 2];
-}
 
 std::string request_body(int n_words, int n_tokens) {
     std::string prompt = "Why is the sky blue?";
@@ -48,31 +38,19 @@ int main(int argc, char** argv) {
         return 2;
     }
     const int n_words = argc > 2 ? std::atoi(argv[2]) : 1000;
-    server::log::set_level(server::log::Level::off);
     EngineOptions options;
     options.model = argv[1];
     const auto engine = Engine::open(options);
-    server::Service service({});
-    service.open(*engine);
-    server::HttpOptions http;
-    http.port = 0;
-    const server::HttpServer network(
-        http,
-        [&](server::HttpRequest request, std::shared_ptr<server::HttpReply> reply) {
-            service.handle(std::move(request), std::move(reply));
-        },
-        [&](const server::HttpRequest& request, const server::ApiError& why) {
-            return service.refuse(request, why);
-        });
+    const BenchServer server(*engine);
 
     const std::string body = request_body(n_words, 1);
     const auto first_token = [&] {
-        test::HttpClient client(network.port());
+        test::HttpClient client(server.port());
         const auto start = Clock::now();
         client.request("POST", "/v1/chat/completions", body);
         client.read_until("\"content\":\"");  // the role chunk's empty content
         client.read_until("finish_reason\":\"");
-        return milliseconds_since(start);
+        return 1000 * seconds_since(start);
     };
     first_token();  // prefill
     std::vector<double> first, decode;
@@ -84,7 +62,7 @@ int main(int argc, char** argv) {
         const TokenId id = 1;
         const auto start = Clock::now();
         session->append({&id, 1});
-        decode.push_back(milliseconds_since(start));
+        decode.push_back(1000 * seconds_since(start));
     }
     std::printf(
         "prompt fully cached: first token after %.2f ms; decode step of the model %.2f ms; above it %.2f "

@@ -12,11 +12,10 @@
 #include <string>
 #include <vector>
 
+#include "bench_server.h"
 #include "chat/protocol.h"
 #include "ds4/sampling.h"
 #include "server/http_client.h"
-#include "server/log.h"
-#include "server/service.h"
 #include "temporary_directory.h"
 #include "tokenizer/tokenizer.h"
 
@@ -28,10 +27,6 @@ using Json = nlohmann::json;
 
 constexpr int kRounds = 5;
 
-double seconds_since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 double cpu_seconds() {
     rusage usage{};
     ::getrusage(RUSAGE_SELF, &usage);
@@ -39,11 +34,6 @@ double cpu_seconds() {
         return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
     };
     return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-double median(std::vector<double> values) {
-    std::sort(values.begin(), values.end());
-    return values[values.size() / 2];
 }
 
 struct Measured {
@@ -89,7 +79,6 @@ int main(int argc, char** argv) {
     }
     const int n_tokens = argc > 2 ? std::atoi(argv[2]) : 2000;
     const int speed = argc > 3 ? std::atoi(argv[3]) : 500;
-    server::log::set_level(server::log::Level::off);
     const test::TemporaryDirectory dir;
     std::string text;
     for (int i = 0; i < n_tokens; ++i) text += "word ";
@@ -104,23 +93,11 @@ int main(int argc, char** argv) {
     const auto engine = Engine::open(options);
     const auto prompt = engine->tokenizer().encode_with_added("talk" + opener);
 
-    server::Service service({});
-    service.open(*engine);
-    server::HttpOptions http;
-    http.port = 0;
-    const server::HttpServer network(
-        http,
-        [&](server::HttpRequest request, std::shared_ptr<server::HttpReply> reply) {
-            service.handle(std::move(request), std::move(reply));
-        },
-        [&](const server::HttpRequest& request, const server::ApiError& why) {
-            return service.refuse(request, why);
-        });
-
+    const BenchServer server(*engine);
     std::vector<double> bare, served, ratio, cpu;
     for (int i = 0; i < kRounds; ++i) {
         const Measured alone = run_bare(*engine, prompt, n_tokens);
-        const Measured behind = run_served(network.port(), n_tokens);
+        const Measured behind = run_served(server.port(), n_tokens);
         bare.push_back(alone.seconds_per_token);
         served.push_back(behind.seconds_per_token);
         ratio.push_back(behind.seconds_per_token / alone.seconds_per_token);

@@ -46,6 +46,9 @@ class Converter {
         check_outputs(options_);
         Output trunk(options_.out, plan_trunk(config_, checkpoint_, options_.recipe));
         write_metadata(config_, "deepseek4", model_name(), trunk.writer);
+        if (!options_.effort_scheme.empty()) {
+            trunk.writer.set_string("deepseek4.effort_scheme", options_.effort_scheme);
+        }
         const fs::path tokenizer = options_.checkpoint / "tokenizer.json";
         result_.has_tokenizer = fs::exists(tokenizer);
         if (result_.has_tokenizer) write_tokenizer(tokenizer, config_, trunk.writer);

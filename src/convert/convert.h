@@ -15,7 +15,9 @@ struct ConvertOptions {
     std::filesystem::path out;         // trunk
     std::filesystem::path mtp_out;     // MTP block; empty: not written
     Recipe recipe = Recipe::q8;
-    int threads = 0;  // 0: one per core
+    std::string
+        effort_scheme;  // "2026-04" or "0731": what the weights take effort levels for; empty: not said
+    int threads = 0;    // 0: one per core
     // Values decoded at a time (but whole rows): 16 MB of f32, and at most as much encoded.
     std::uint64_t slab_values = std::uint64_t{4} << 20;
     // Called with the bytes written so far and in total; may be empty.

@@ -239,7 +239,7 @@ void GenerationJob::answer_whole() {
     const std::lock_guard lock(writer_mutex_);
     is_over_ = true;
     if (is_stream()) {
-        context_.metrics.count_request(start_.route, 200);
+        context_.metrics.count_request(start_.label, 200);
         send(writer().end(usage_));
         reply_->end();
         return;
@@ -248,7 +248,7 @@ void GenerationJob::answer_whole() {
     response.headers = start_.headers;
     response.headers.emplace_back("Content-Type", "application/json");
     response.body = writer().body(choices_, usage_);
-    context_.metrics.count_request(start_.route, 200);
+    context_.metrics.count_request(start_.label, 200);
     reply_->send(std::move(response));
 }
 
@@ -257,14 +257,14 @@ void GenerationJob::answer_failure(const ApiError& failure) {
     const std::lock_guard lock(writer_mutex_);
     is_over_ = true;
     if (is_stream()) {
-        context_.metrics.count_request(start_.route, 200);
+        context_.metrics.count_request(start_.label, 200);
         send(writer().fail(shown));
         reply_->end();
         return;
     }
     HttpResponse response;
     response.status = http_status(shown.kind);
-    context_.metrics.count_request(start_.route, response.status);
+    context_.metrics.count_request(start_.label, response.status);
     response.headers = start_.headers;
     response.headers.emplace_back("Content-Type", "application/json");
     response.body = error_body(shown, start_.dialect, id());

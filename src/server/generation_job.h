@@ -34,7 +34,7 @@ class GenerationJob : public Job {
     using Clock = std::chrono::steady_clock;
 
     struct Start {
-        std::string id, path, route;  // route: the path as metrics know it
+        std::string id, path, label;  // label: the path as metrics know it
         Dialect dialect = Dialect::openai;
         Clock::time_point arrival;
         Headers headers;  // of the response

@@ -108,7 +108,7 @@ Service::Impl::Model& Service::Impl::loaded() const {
 
 // ---- routes ----
 
-void Service::Impl::handle(Call call) {
+void Service::Impl::handle(Call& call) {
     struct Route {
         std::string_view method, path;
         void (Impl::*endpoint)(Call&);
@@ -136,6 +136,7 @@ void Service::Impl::handle(Call call) {
     if (route == routes.end()) {
         throw ApiError(ErrorKind::unknown_path, call.request.method + " " + call.request.path);
     }
+    call.label = route->path == "/models/" ? "/models/{id}" : std::string(route->path);
     check_access(call);
     const bool is_right =
         call.request.method == route->method || (call.request.method == "HEAD" && route->method == "GET");
@@ -145,7 +146,7 @@ void Service::Impl::handle(Call call) {
         HttpResponse response = error_response(call, error);
         response.headers.emplace_back("Allow",
                                       route->method == "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS");
-        metrics.count_request(call.route, response.status);
+        metrics.count_request(call.label, response.status);
         return call.reply->send(std::move(response));
     }
     if (!route->is_work) return run(call, route->endpoint);
@@ -209,7 +210,7 @@ Headers Service::Impl::common_headers(const Call& call) const {
 void Service::Impl::respond(const Call& call, int status, std::string_view type, std::string body) {
     HttpResponse response{status, common_headers(call), std::move(body)};
     if (!type.empty()) response.headers.emplace_back("Content-Type", std::string(type));
-    metrics.count_request(call.route.starts_with("/models/") ? "/models/{id}" : call.route, status);
+    metrics.count_request(call.label, status);
     call.reply->send(std::move(response));
 }
 
@@ -238,7 +239,7 @@ void Service::Impl::respond_error(const Call& call, const ApiError& error) {
                           {"path", call.request.path},
                           {"status", response.status},
                           {"error", error_message(error, call.dialect)}});
-    metrics.count_request(error.kind == ErrorKind::unknown_path ? "other" : call.route, response.status);
+    metrics.count_request(call.label, response.status);
     call.reply->send(std::move(response));
 }
 
@@ -264,13 +265,10 @@ void Service::stop(std::chrono::milliseconds grace) {
 
 void Service::handle(HttpRequest request, std::shared_ptr<HttpReply> reply) {
     Impl::Call call = impl_->make_call(std::move(request), std::move(reply));
-    const Impl::Call failed{
-        call.id,   call.route, call.dialect, call.arrival, {call.request.method, call.request.path, {}, {}},
-        call.reply};
     try {
-        impl_->handle(std::move(call));
+        impl_->handle(call);
     } catch (const std::exception& error) {
-        impl_->respond_error(failed, as_api_error(error));
+        impl_->respond_error(call, as_api_error(error));
     }
 }
 
@@ -280,7 +278,7 @@ HttpResponse Service::refuse(const HttpRequest& request, const ApiError& why) {
     log::info(
         "refused",
         {{"request", call.id}, {"path", request.path}, {"status", response.status}, {"error", why.what()}});
-    impl_->metrics.count_request("other", response.status);
+    impl_->metrics.count_request(call.label, response.status);
     return response;
 }
 

@@ -77,7 +77,7 @@ void Service::Impl::generate(Call& call, Exchange exchange) {
 
     start.id = call.id;
     start.path = call.request.path;
-    start.route = call.route;
+    start.label = call.label;
     start.dialect = call.dialect;
     start.arrival = call.arrival;
     start.headers = common_headers(call);

@@ -23,6 +23,7 @@ struct Service::Impl {
     struct Call {
         std::string id;
         std::string route;  // the path without the prefixes that mean nothing, e.g. "/chat/completions"
+        std::string label = "other";  // of a known route, for metrics: clients must not make up new ones
         Dialect dialect = Dialect::openai;
         Clock::time_point arrival;
         HttpRequest request;
@@ -42,7 +43,7 @@ struct Service::Impl {
 
     // ---- service.cpp: the way to an endpoint ----
     Call make_call(HttpRequest request, std::shared_ptr<HttpReply> reply) const;
-    void handle(Call call);
+    void handle(Call& call);  // may take it away, to a worker
     void check_access(const Call& call) const;
     void run(Call& call, void (Impl::*endpoint)(Call&));
     void respond(const Call& call, int status, std::string_view type, std::string body);

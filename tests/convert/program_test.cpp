@@ -49,6 +49,14 @@ TEST_F(ProgramTest, Converts) {
     EXPECT_NE(gguf::File::open(directory_ / "mtp.gguf").find_tensor("mtp.0.norm.weight"), nullptr);
 }
 
+TEST_F(ProgramTest, WritesTheEffortScheme) {
+    test::CheckpointCopy().write(directory_ / "in");
+    const Result result = run(quoted("in") + " -o " + quoted("out.gguf") + " --effort-scheme 0731");
+    EXPECT_EQ(result.status, 0) << result.output;
+    EXPECT_EQ(gguf::File::open(directory_ / "out.gguf").find_string("deepseek4.effort_scheme"), "0731");
+    EXPECT_EQ(run(quoted("in") + " -o " + quoted("out.gguf") + " --effort-scheme 1999").status, 2);
+}
+
 TEST_F(ProgramTest, WarnsOfLeftovers) {
     test::CheckpointCopy checkpoint;
     checkpoint.set("strange.weight", "F32", {1}, std::vector<float>(1));

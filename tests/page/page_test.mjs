@@ -20,10 +20,28 @@ const bin = path.resolve(process.env.DS4_BIN ?? path.join(root, 'build/release/b
 
 const counting = Array.from({ length: 3000 }, (_, i) => i).join(' ');
 const hostile = 'Look: <script>window.harmed = 1</script> <img src=x onerror="window.harmed = 2"> ' +
-                '[link](javascript:window.harmed=3) `<b>` end';
-const formatted = '# Title\n\nSome *italic* and **bold** words, naïve 日本語 🙂.\n\n- one\n- two\n  1. deep\n\n' +
-                  '```python\nif a < b:\n    print("*no*")\n```\n\n| a | b |\n|---|---|\n| 1 | `x` |\n\n> quoted\n\n' +
-                  'See [here](https://example.com/x).';
+  '[link](javascript:window.harmed=3) `<b>` end';
+const formatted = `# Title
+
+Some *italic* and **bold** words, naïve 日本語 🙂.
+
+- one
+- two
+  1. deep
+     - deeper
+
+\`\`\`python
+if a < b:
+    print("*no*")  # and on, and on, as far as no phone is wide
+\`\`\`
+
+| a | b |
+|---|---|
+| 1 | \`x\` |
+
+> quoted
+
+See [here](https://example.com/x).`;
 
 const rules = [
   { after: 'What is 2+2?<｜Assistant｜><think>', say: 'Two and two.</think>It is **4**.' },
@@ -251,9 +269,10 @@ describe('an answer', () => {
     assert.equal(await found('h3'), 'Title');
     assert.equal(await found('em'), 'italic');
     assert.equal(await found('strong'), 'bold');
-    assert.equal(await found('ul > li:first-child'), 'one');
-    assert.equal(await found('ul > li ol > li'), 'deep');
-    assert.equal(await found('.code code'), 'if a < b:\n    print("*no*")');
+    assert.equal(await found('> ul > li:first-child'), 'one');
+    assert.match(await found('ul > li ol > li'), /^deep/);
+    assert.equal(await found('ol > li ul > li'), 'deeper');
+    assert.match(await found('.code code'), /^if a < b:\n    print\("\*no\*"\)/);
     assert.equal(await found('.code span'), 'python');
     assert.equal(await found('td:last-child code'), 'x');
     assert.equal(await found('blockquote'), 'quoted');
@@ -309,6 +328,7 @@ describe('an error', () => {
     await page.click('#keep-key');
     await page.reload();
     await page.waitForFunction(() => document.querySelector('#model').textContent.includes('DeepSeek'));
+    assert.equal((await page.$$('.answer')).length, 1);
   });
 
   test('in the middle of an answer keeps what was written', async () => {

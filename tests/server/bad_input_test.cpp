@@ -130,6 +130,18 @@ TEST(BadInput, EachGetsItsErrorAndTheNextRequestWorks) {
     EXPECT_TRUE(server.becomes_idle(std::chrono::seconds(1)));
 }
 
+TEST(BadInput, AHundredMegabytesAreRefusedInEachDialect) {
+    const ScriptedServer server({{{"hi" + kThinks, "r</think>hello"}}});
+    const std::string body(100'000'000, ' ');
+    for (const std::string& path : kPaths) {
+        const HttpAnswer answer = server.post(path, body);
+        EXPECT_EQ(answer.status, 413) << path;
+        const std::string type = Json::parse(answer.body)["error"]["type"];
+        EXPECT_EQ(type, path == "/v1/messages" ? "request_too_large" : "invalid_request_error");
+        EXPECT_EQ(server.post(path, body_with(path, "")).status, 200);
+    }
+}
+
 TEST(BadInput, DuplicateKeysTakeTheLast) {
     const ScriptedServer server({{{"second" + kThinks, "r</think>yes"}}});
     const HttpAnswer answer = server.post(

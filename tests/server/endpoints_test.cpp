@@ -118,6 +118,22 @@ TEST(Endpoints, CountAndTokenizeAgree) {
     EXPECT_EQ(usage["prompt_tokens"], counted);
 }
 
+TEST(Endpoints, EffortMeansWhatTheWeightsWereTrainedFor) {
+    const std::string body = R"({"messages":[{"role":"user","content":"hi"}],"reasoning_effort":"high"})";
+    const auto prompt = [&](const ServiceOptions& options) {
+        const ScriptedServer server(kScript, options);
+        const Json tokens = Json::parse(server.post("/tokenize", body).body)["tokens"];
+        return Json::parse(server.post("/detokenize", Json{{"tokens", tokens}}.dump()).body)["content"]
+            .get<std::string>();
+    };
+    const std::string april = prompt({});
+    ServiceOptions options;
+    options.effort_scheme = chat::EffortScheme::release_0731;
+    const std::string july = prompt(options);
+    EXPECT_EQ(april.find("Reasoning Effort"), std::string::npos);
+    EXPECT_NE(july.find("Reasoning Effort: Absolute maximum"), std::string::npos);
+}
+
 TEST(Endpoints, MetricsAndStatusCount) {
     const ScriptedServer server(kScript);
     EXPECT_EQ(server.post("/v1/chat/completions", kBody).status, 200);

@@ -58,6 +58,8 @@ int main(int argc, char** argv) {
         ->transform(CLI::CheckedTransformer(
             std::map<std::string, Recipe>{{"f32", Recipe::f32}, {"bf16", Recipe::bf16}, {"q8", Recipe::q8}}));
     app.add_option("--mtp", options.mtp_out, "Write the MTP block to this GGUF file");
+    app.add_option("--effort-scheme", options.effort_scheme, "What effort levels mean to these weights")
+        ->check(CLI::IsMember({"2026-04", "0731"}));
     app.add_option("--threads", options.threads, "Threads; 0 is one per core (0)")
         ->check(CLI::Range(0, 4096));
     return ds4::app::main_with(app, argc, argv, [&] { return run(options); });
