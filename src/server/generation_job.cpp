@@ -106,6 +106,14 @@ Engine::RowLogits GenerationJob::prompt_observer() {
     };
 }
 
+// Without tools the next prompt shows this turn without its reasoning: it parts at the <think> that ends this
+// prompt (prompt.md 2.1).
+std::int64_t GenerationJob::fork_point(std::int64_t n_prompt) const {
+    const bool drops_thinking =
+        start_.prompt.start == chat::Prompt::Start::reasoning && request().conversation.tools.empty();
+    return drops_thinking ? n_prompt - 1 : n_prompt;
+}
+
 void GenerationJob::on_start(std::int64_t n_prompt, std::int64_t n_cached) {
     begin_turn();
     if (std::exchange(has_started_, true)) return;

@@ -55,6 +55,7 @@ class GenerationJob : public Job {
 
     chat::Continuation prompt(std::span<const TokenId> live) const override;
     Engine::RowLogits prompt_observer() override;
+    std::int64_t fork_point(std::int64_t n_prompt) const override;
     void on_start(std::int64_t n_prompt, std::int64_t n_cached) override;
     void on_prefill(std::int64_t n_done) override;
     std::span<const TokenId> next(std::span<const float> logits, std::int64_t position) override;

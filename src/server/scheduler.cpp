@@ -190,6 +190,7 @@ void Scheduler::start(Slot& slot, chat::Continuation continuation) {
     const std::size_t reusable = slot.prompt_observer ? 0 : continuation.n_reused;
     slot.target = std::move(continuation.tokens);
     slot.n_prompt = static_cast<std::int64_t>(slot.target.size());
+    slot.fork_point = slot.job->fork_point(slot.n_prompt);
     slot.session->mark();
     slot.n_cached = slot.session->rewind(static_cast<std::int64_t>(reusable));
     slot.job->on_start(slot.n_prompt, slot.n_cached);
@@ -252,7 +253,10 @@ void Scheduler::add_prefill(std::vector<Engine::Work>& work, std::int64_t room, 
     for (Slot& slot : slots_) {
         if (slot.job == nullptr || !slot.is_prefilling() || chunk <= 0) continue;
         const auto done = static_cast<std::size_t>(slot.session->n_tokens());
-        const auto n = std::min(slot.target.size() - done, static_cast<std::size_t>(chunk));
+        // A chunk ends at the fork point, where the state is remembered.
+        const auto fork = static_cast<std::size_t>(slot.fork_point);
+        const std::size_t end = done < fork ? fork : slot.target.size();
+        const auto n = std::min(end - done, static_cast<std::size_t>(chunk));
         work.push_back({slot.session.get(), std::span(slot.target).subspan(done, n),
                         slot.prompt_observer ? &slot.prompt_observer : nullptr});
         chunk -= static_cast<std::int64_t>(n);
@@ -286,7 +290,7 @@ void Scheduler::run_step(std::span<const Engine::Work> work, StepReport report) 
         const std::int64_t n_tokens = slot.session->n_tokens();
         if (slot.job == nullptr || n_tokens > static_cast<std::int64_t>(slot.target.size())) continue;
         // The end of a prompt is where a second answer, or another question about it, will start.
-        if (!slot.is_prefilling()) slot.session->mark();
+        if (!slot.is_prefilling() || n_tokens == slot.fork_point) slot.session->mark();
         if (n_tokens <= slot.n_prompt) guarded(slot, [&] { slot.job->on_prefill(n_tokens); });
     }
     on_step_(report);

@@ -33,6 +33,9 @@ class Job {
     // If not empty every row of the prompt is computed again and reported here.
     virtual Engine::RowLogits prompt_observer() { return {}; }
 
+    // How many tokens of the prompt are surely part of the conversation's next one; there the session can be
+    // taken back to.
+    virtual std::int64_t fork_point(std::int64_t n_prompt) const = 0;
     // The prompt has so many tokens, and so many of them need not be computed.
     virtual void on_start(std::int64_t n_prompt, std::int64_t n_cached) = 0;
     // So many tokens of the prompt are computed.
@@ -114,6 +117,7 @@ class Scheduler {
             target;                 // what the session is to hold before the job chooses: prompt, forced text
         std::int64_t n_prompt = 0;  // of the job
         std::int64_t n_cached = 0;  // of the prompt
+        std::int64_t fork_point = 0;        // of the prompt: Job::fork_point()
         Engine::RowLogits prompt_observer;  // of the job, or empty
         std::int64_t last_used = 0;         // ticks of admission
 

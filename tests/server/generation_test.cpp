@@ -113,6 +113,20 @@ TEST(Generation, SecondTurnComputesOnlyWhatIsNew) {
     EXPECT_EQ(message_of(again).at("content"), "second");
 }
 
+TEST(Generation, ThinkingChatsKeepTheirHistory) {
+    const ScriptedServer server(
+        {{{"one" + kThinks, "r1</think>first"}, {"two" + kThinks, "r2</think>second"}}});
+    const HttpAnswer first = server.post(kChat, ask("one").dump());
+    Json body = ask("one");
+    body["messages"].push_back(message_of(first));
+    body["messages"].push_back({{"role", "user"}, {"content", "two"}});
+    const HttpAnswer second = server.post(kChat, body.dump());
+    EXPECT_EQ(message_of(second).at("content"), "second");
+    // The reasoning goes, and everything before it stays.
+    EXPECT_EQ(usage_of(second).at("prompt_cache_hit_tokens"),
+              usage_of(first).at("prompt_tokens").get<int>() - 1);
+}
+
 TEST(Generation, ToolLoopReplaysWhatWasSampled) {
     // Two blanks that no canonical rendering has.
     std::string block = test::call_block("run", {{"command", "ls  -l"}});
