@@ -66,7 +66,12 @@ Measured run_served(std::uint16_t port, int n_tokens) {
     client.read_until("\"content\":\"w");
     const double cpu = cpu_seconds();
     const auto start = Clock::now();
-    client.read_until("[DONE]");
+    // The client must not be what is measured: it only looks at the end of what came.
+    std::string tail;
+    while (tail.find("[DONE]") == std::string::npos) {
+        tail.append(client.read_some());
+        if (tail.size() > 64) tail.erase(0, tail.size() - 64);
+    }
     return {seconds_since(start) / (n_tokens - 1), (cpu_seconds() - cpu) / (n_tokens - 1)};
 }
 

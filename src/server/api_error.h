@@ -35,7 +35,6 @@ struct ApiError : Error {
     std::string code;                  // OpenAI's code where it is not given by the kind
     std::int64_t n_prompt_tokens = 0;  // of context_overflow
     std::int64_t n_context = 0;        // of context_overflow
-    bool may_retry = true;             // false: the same request would fail again
 };
 
 // "messages[0].role: must be a string", with param = field.

@@ -275,6 +275,8 @@ void GenerationJob::answer_failure(const ApiError& failure) {
     context_.metrics.count_request(start_.label, response.status);
     response.headers = start_.headers;
     response.headers.emplace_back("Content-Type", "application/json");
+    // The engine is deterministic: what failed inside will fail again, and SDKs would try three times.
+    if (shown.kind == ErrorKind::internal) response.headers.emplace_back("x-should-retry", "false");
     response.body = error_body(shown, start_.dialect, id());
     reply_->send(std::move(response));
 }

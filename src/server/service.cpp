@@ -220,7 +220,6 @@ HttpResponse Service::Impl::error_response(const Call& call, const ApiError& err
         log::error("request failed",
                    {{"request", call.id}, {"path", call.request.path}, {"error", error.what()}});
         shown = ApiError(ErrorKind::internal, "Internal error (request " + call.id + ")");
-        shown.may_retry = error.may_retry;
     }
     HttpResponse response;
     response.status = http_status(error.kind);
@@ -228,7 +227,8 @@ HttpResponse Service::Impl::error_response(const Call& call, const ApiError& err
     response.headers.emplace_back("Content-Type", std::string(kJson));
     if (error.kind == ErrorKind::queue_full) response.headers.emplace_back("Retry-After", "5");
     if (error.kind == ErrorKind::unavailable) response.headers.emplace_back("Retry-After", "2");
-    if (!error.may_retry) response.headers.emplace_back("x-should-retry", "false");
+    // The engine is deterministic: what failed inside will fail again, and SDKs would try three times.
+    if (error.kind == ErrorKind::internal) response.headers.emplace_back("x-should-retry", "false");
     response.body = error_body(shown, call.dialect, call.id);
     return response;
 }

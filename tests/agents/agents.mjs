@@ -28,6 +28,7 @@ const agents = {
       CLAUDE_CODE_SUBAGENT_MODEL: model,
       CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: "1",
       CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK: "1",
+      CLAUDE_STREAM_IDLE_TIMEOUT_MS: "1000000",
       DISABLE_AUTOUPDATER: "1",
     }),
     first: (text) => ["claude", "-p", text, "--allowedTools", "Bash"],
@@ -116,17 +117,19 @@ stream_idle_timeout_ms = 1000000
 // ---- running ----
 
 function run([program, ...args], { home, repository, environment }) {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     // Nothing of the caller's own configuration: an agent that finds a key of its owner would use it.
     const child = spawn(join(bin, program), args, {
       cwd: repository,
       env: { PATH: `${dirname(process.execPath)}:${bin}:/usr/local/bin:/usr/bin:/bin`, HOME: home, TERM: "dumb", ...environment },
       stdio: ["ignore", "pipe", "pipe"],
+      detached: true, // its own process group: some agents are wrappers that start the real program
     });
     let output = "";
     for (const stream of [child.stdout, child.stderr]) stream.on("data", (bytes) => (output += bytes));
-    const timer = setTimeout(() => child.kill("SIGKILL"), minutes * 60_000);
-    child.on("exit", (status) => {
+    const timer = setTimeout(() => process.kill(-child.pid, "SIGKILL"), minutes * 60_000);
+    child.on("error", reject);
+    child.on("close", (status) => {
       clearTimeout(timer);
       resolve({ status, output });
     });
@@ -178,6 +181,7 @@ try {
   const longest = Math.max(...requests(firstLog).map(({ prompt }) => prompt));
   const second = await run(agent.again("Thank you"), place);
   assert.equal(second.status, 0, `second turn ended with ${second.status}: ${second.output.slice(-2000)}`);
+  assert.match(second.output, /You are welcome\./);
   const cached = Math.max(...requests(server.log().slice(firstLog.length)).map((request) => request.cached));
   assert.ok(cached >= 0.9 * longest, `second turn took ${cached} tokens of ${longest} from the cache`);
   console.log(`${name}: ok (prompt ${longest} tokens, second turn ${cached} cached)`);

@@ -36,6 +36,7 @@ export async function startServer({ rules = RULES, args = [], ...script } = {}) 
   const tokenizer = relative(folder, join(root, "models/ds4-tiny.gguf"));
   writeFileSync(file, JSON.stringify({ tokenizer, context: 32768, decode_us: 500, rules, ...script }));
   const child = spawn(join(bin, "scripted-server"), ["-m", file, "--port", "0", ...args]);
+  const ended = new Promise((resolve) => child.on("exit", (status, signal) => resolve(status ?? signal)));
   let log = "";
   const port = await new Promise((resolve, reject) => {
     child.stderr.on("data", (bytes) => {
@@ -62,8 +63,6 @@ export async function startServer({ rules = RULES, args = [], ...script } = {}) 
       }
     },
     async stop() {
-      child.removeAllListeners("exit");
-      const ended = new Promise((resolve) => child.on("exit", resolve));
       child.kill("SIGTERM");
       const status = await ended;
       rmSync(folder, { recursive: true, force: true });

@@ -348,6 +348,7 @@ TEST(Generation, FailuresAreReportedAndLeaveNoTrace) {
         {{{"bad" + kThinks, "some text", true}, {"good" + kThinks, "r</think>fine"}}});
     const HttpAnswer failed = server.post(kChat, ask("bad").dump());
     EXPECT_EQ(failed.status, 500);
+    EXPECT_EQ(failed.headers.at("x-should-retry"), "false");
     EXPECT_EQ(Json::parse(failed.body).at("error").at("type"), "server_error");
     const Streamed joined = join_stream(server.post(kChat, ask("bad", {{"stream", true}}).dump()).body);
     EXPECT_FALSE(joined.error.empty());
