@@ -25,7 +25,7 @@ using namespace ds4;
 using Clock = std::chrono::steady_clock;
 using Json = nlohmann::json;
 
-constexpr int kRounds = 5;
+constexpr int kRounds = 21;
 
 double cpu_seconds() {
     rusage usage{};

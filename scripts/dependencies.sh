@@ -5,7 +5,7 @@ build_packages=(
   libhwy-dev libpcre2-dev nlohmann-json3-dev libcli11-dev libedit-dev
   libboost-dev libspdlog-dev prometheus-cpp-dev
 )
-test_packages=(libgtest-dev libgmock-dev clang libclang-rt-dev nodejs chromium)
+test_packages=(libgtest-dev libgmock-dev clang libclang-rt-dev lld nodejs chromium)
 
 # install_npm: Debian's nodejs has no npm, some other packages of it do.
 install_npm() {

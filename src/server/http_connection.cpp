@@ -81,7 +81,12 @@ HttpConnection::HttpConnection(Socket socket, const HttpOptions& options, const 
       data_to_send_(stream_.get_executor()),
       options_(options),
       handler_(handler),
-      refusal_(refusal) {}
+      refusal_(refusal) {
+    ErrorCode ignored;
+    stream_.socket().non_blocking(true, ignored);
+    // Never due: it is only waited for to be cancelled.
+    data_to_send_.expires_at(asio::steady_timer::time_point::max());
+}
 
 asio::awaitable<void> HttpConnection::run() {
     bool is_open = true;
@@ -94,7 +99,9 @@ asio::awaitable<void> HttpConnection::run() {
         } else {
             handler_(std::move(incoming.request), reply);
         }
+        is_replying_ = true;
         const bool was_answered = co_await write_reply(*reply);
+        is_replying_ = false;
         is_open = was_answered && incoming.keeps_alive;
         reply->close();
         if (incoming.error) co_await linger();
@@ -185,23 +192,24 @@ asio::awaitable<bool> HttpConnection::write_reply(ReplyBuffer& reply) {
         }
         if (piece.is_last) co_return true;
         if (!piece.bytes.empty()) continue;
-        data_to_send_.expires_after(options_.presence_interval);
+        // Woken by the handler, or by look() when the client has gone.
         ErrorCode woken;
         co_await data_to_send_.async_wait(result_in(woken));
-        if (!woken && client_has_left()) co_return false;
+        if (has_left_) co_return false;
     }
 }
 
 asio::awaitable<bool> HttpConnection::send(const std::string& bytes) {
-    std::size_t sent = 0;
-    while (sent < bytes.size()) {
+    // Almost always the socket takes everything at once, and a token costs no timer.
+    ErrorCode error;
+    std::size_t sent = stream_.socket().send(asio::buffer(bytes), 0, error);
+    if (error == asio::error::would_block) error.clear();
+    while (!error && sent < bytes.size()) {
         stream_.expires_after(options_.write_timeout);
-        ErrorCode error;
         sent += co_await stream_.async_write_some(asio::buffer(bytes.data() + sent, bytes.size() - sent),
                                                   result_in(error));
-        if (error) co_return false;
     }
-    co_return true;
+    co_return !error;
 }
 
 asio::awaitable<void> HttpConnection::linger() {
@@ -212,6 +220,12 @@ asio::awaitable<void> HttpConnection::linger() {
     for (std::size_t total = 0; !error && total < kLingerBytes;) {
         total += co_await stream_.async_read_some(asio::buffer(sink), result_in(error));
     }
+}
+
+void HttpConnection::look() {
+    if (!is_replying_ || !client_has_left()) return;
+    has_left_ = true;
+    wake();
 }
 
 bool HttpConnection::client_has_left() {

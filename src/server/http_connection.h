@@ -31,6 +31,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     // Says 503 and closes: there are too many others.
     boost::asio::awaitable<void> refuse();
 
+    // Notices a client that has gone while his answer is made. Called every now and then.
+    void look();
     // Closes between requests, at once if there is none in progress.
     void finish();
     void close();
@@ -58,12 +60,14 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
     Stream stream_;
     boost::beast::flat_buffer buffer_;
-    boost::asio::steady_timer data_to_send_;  // waited for with a short limit; cancelled to wake early
+    boost::asio::steady_timer data_to_send_;  // cancelled to wake who waits for it
     const HttpOptions& options_;
     const HttpServer::Handler& handler_;
     const HttpServer::Refusal& refusal_;
     bool is_idle_ = true;  // between requests
     bool is_finishing_ = false;
+    bool is_replying_ = false;  // between a request and the end of its answer
+    bool has_left_ = false;     // the client, meanwhile
 };
 
 }  // namespace ds4::server

@@ -106,6 +106,7 @@ struct HttpServer::Impl {
         if (!options.unix_socket.empty()) local_acceptor.emplace(listen_local(io, options.unix_socket));
         if (tcp_acceptor) spawn(accept(*tcp_acceptor));
         if (local_acceptor) spawn(accept(*local_acceptor));
+        spawn(look_for_clients());
         thread = std::thread([this] { io.run(); });
     }
 
@@ -113,6 +114,8 @@ struct HttpServer::Impl {
 
     template <class Acceptor>
     asio::awaitable<void> accept(Acceptor& acceptor);
+    // One timer for all connections: a timer of its own would cost each token of a stream some system calls.
+    asio::awaitable<void> look_for_clients();
     // Holds the connection while it lives.
     asio::awaitable<void> serve(std::shared_ptr<HttpConnection> connection, bool is_one_too_many);
     void stop(std::chrono::milliseconds grace);
@@ -150,6 +153,15 @@ asio::awaitable<void> HttpServer::Impl::accept(Acceptor& acceptor) {
                                                            handler, refusal);
         const bool is_one_too_many = connections.size() >= options.max_connections;
         spawn(serve(std::move(connection), is_one_too_many));
+    }
+}
+
+asio::awaitable<void> HttpServer::Impl::look_for_clients() {
+    asio::steady_timer timer(io);
+    while (true) {
+        timer.expires_after(options.presence_interval);
+        co_await timer.async_wait(asio::use_awaitable);
+        for (const auto& connection : connections) connection->look();
     }
 }
 

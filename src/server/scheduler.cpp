@@ -13,6 +13,8 @@ using Clock = std::chrono::steady_clock;
 // Before anything was measured: small enough for a slow machine's first step.
 constexpr std::int64_t kFirstChunk = 64;
 constexpr std::int64_t kSmallestChunk = 16;
+// How old the status of a running job may be.
+constexpr std::chrono::milliseconds kStatusInterval{50};
 // Weight of the newest step in the measured rate.
 constexpr double kRateWeight = 0.3;
 
@@ -103,7 +105,7 @@ void Scheduler::run() {
     while (true) {
         drop_cancelled();
         admit();
-        publish_status();
+        publish_status_sometimes();
         const bool is_active =
             std::any_of(slots_.begin(), slots_.end(), [](const Slot& slot) { return slot.job != nullptr; });
         {
@@ -128,7 +130,9 @@ void Scheduler::run() {
 
 void Scheduler::drop_cancelled() {
     for (Slot& slot : slots_) {
-        if (slot.job != nullptr && slot.job->is_cancelled()) slot.job = nullptr;
+        if (slot.job == nullptr || !slot.job->is_cancelled()) continue;
+        slot.job = nullptr;
+        is_changed_ = true;
     }
     const std::lock_guard lock(mutex_);
     std::erase_if(queue_, [](const auto& job) { return job->is_cancelled(); });
@@ -163,6 +167,7 @@ void Scheduler::admit() {
         chat::Continuation continuation;
         Slot* slot = choose_slot(*job, continuation);
         slot->job = job;
+        is_changed_ = true;
         slot->last_used = ++n_admitted_;
         guarded(*slot, [&] { start(*slot, std::move(continuation)); });
     }
@@ -202,6 +207,7 @@ void Scheduler::finish(Slot& slot, const ApiError* failure) {
         return;
     }
     const auto job = std::exchange(slot.job, nullptr);
+    is_changed_ = true;
     slot.target.clear();
     slot.prompt_observer = nullptr;
     job->on_end(failure);
@@ -308,7 +314,13 @@ void Scheduler::fail_step(std::span<const Engine::Work> work, const std::string&
     }
 }
 
+void Scheduler::publish_status_sometimes() {
+    if (is_changed_ || Clock::now() - published_ >= kStatusInterval) publish_status();
+}
+
 void Scheduler::publish_status() {
+    is_changed_ = false;
+    published_ = Clock::now();
     std::vector<SchedulerStatus::Slot> slots;
     for (const Slot& slot : slots_) {
         SchedulerStatus::Slot& out = slots.emplace_back();

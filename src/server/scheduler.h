@@ -141,6 +141,8 @@ class Scheduler {
     void run_step(std::span<const Engine::Work> work, StepReport report);
     void fail_step(std::span<const Engine::Work> work, const std::string& why);
     void publish_status();
+    // The same, but not for every token.
+    void publish_status_sometimes();
     std::int64_t prefill_chunk() const;
 
     Engine& engine_;
@@ -151,6 +153,8 @@ class Scheduler {
     std::vector<Slot> slots_;
     std::int64_t n_admitted_ = 0;
     double prefill_rate_ = 0;  // rows per second, recent
+    std::chrono::steady_clock::time_point published_;
+    bool is_changed_ = true;  // a job came or went since
 
     mutable std::mutex mutex_;  // guards the rest
     std::condition_variable changed_;
