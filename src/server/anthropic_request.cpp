@@ -29,6 +29,12 @@ bool is_media(const std::string& type) {
     return type == "image" || type == "document" || type == "container_upload";
 }
 
+void refuse_media(const Field& block) {
+    const Field type = block["type"];
+    if (is_media(type.string()))
+        type.unsupported("'" + type.string() + "' is not supported; the model reads text only");
+}
+
 // ---- messages ----
 
 class MessageReader {
@@ -50,18 +56,23 @@ class MessageReader {
             read_assistant(content);
         } else if (name == "system") {
             // In the middle of a conversation, from Claude Code.
-            add_text(Role::system, read_text(content));
+            add_text(Role::system, read_system_text(content));
         } else {
             role.fail("is '" + name + "', expected user, assistant or system");
         }
     }
 
-    static std::string read_text(const Field& content) {
+    static std::string read_system_text(const Field& content) {
         if (content.is_string()) return content.string();
         if (!content.is_array()) content.fail("must be a string or a list of blocks");
         std::string text;
         for (const Field& block : content.items()) {
-            if (type_of(block) == "text") append_paragraph(text, block["text"].string());
+            if (type_of(block) == "text") {
+                const std::string& part = block["text"].string();
+                if (!part.starts_with(kClientMetadata)) append_paragraph(text, part);
+            } else {
+                refuse_media(block);
+            }
         }
         return text;
     }
@@ -74,7 +85,8 @@ class MessageReader {
 
     // Results and text in their order; text between results stays one paragraph each.
     void read_user(const Field& content) {
-        if (!content.is_array()) return add_text(Role::user, read_text(content));
+        if (content.is_string()) return add_text(Role::user, content.string());
+        if (!content.is_array()) content.fail("must be a string or a list of blocks");
         std::string text;
         const auto flush = [&] {
             if (!text.empty()) add_text(Role::user, std::exchange(text, {}));
@@ -87,8 +99,8 @@ class MessageReader {
             } else if (type == "tool_result") {
                 flush();
                 read_result(block);
-            } else if (is_media(type)) {
-                block["type"].unsupported("'" + type + "' is not supported; the model reads text only");
+            } else {
+                refuse_media(block);
             }
         }
         flush();
@@ -137,6 +149,8 @@ class MessageReader {
                 message.tool_calls.push_back({block["id"].string(), block["name"].string(),
                                               input ? chat::dump_python(input.json()) : std::string()});
                 known_calls_.insert(message.tool_calls.back().id);
+            } else {
+                refuse_media(block);
             }
         }
     }
@@ -188,7 +202,10 @@ std::vector<std::string> read_tools(const Field& list) {
         chat::Json function;
         function.kind = Kind::object;
         function.members.push_back({"name", tool["name"].json()});
-        if (tool["description"]) function.members.push_back({"description", tool["description"].json()});
+        if (const Field text = tool["description"]) {
+            (void)text.string();
+            function.members.push_back({"description", text.json()});
+        }
         function.members.push_back({"parameters", tool["input_schema"].object().json()});
         tools.push_back(chat::dump_python(function));
     }
@@ -215,7 +232,9 @@ void read_tool_choice(const Field& choice, GenerationRequest& request) {
 void read_thinking(const Field& body, GenerationRequest& request) {
     ThinkingWish wish;
     wish.is_on = read_thinking_type(body["thinking"]);
-    wish.effort = body["output_config"]["effort"].string_or("");
+    const Field output = body["output_config"];
+    if (output) output.object();
+    wish.effort = output["effort"].string_or("");
     wish.model = body["model"].string_or("");
     apply_thinking(wish, request.conversation.options);
     request.thinking_budget = read_budget(body["thinking"]["budget_tokens"]);

@@ -19,6 +19,8 @@ struct ResponsesTool {
     Kind kind = Kind::function;
     std::string name;
     std::string name_space;  // empty: none
+
+    bool operator==(const ResponsesTool&) const = default;
 };
 
 // What an answer repeats of its request, and needs of it.

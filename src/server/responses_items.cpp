@@ -27,6 +27,15 @@ Json object_json(std::vector<Json::Member> members) {
     return json;
 }
 
+ResponsesTool tool_search() {
+    return {Kind::tool_search, "tool_search", ""};
+}
+
+// Two underscores, because names often have one.
+std::string joined_name(const ResponsesTool& tool) {
+    return tool.name_space.empty() ? tool.name : tool.name_space + "__" + tool.name;
+}
+
 Json custom_parameters() {
     return chat::parse_json(
         R"({"type":"object","properties":{"input":{"type":"string"}},"required":["input"]})");
@@ -99,20 +108,20 @@ class ItemReader {
         if (type == "message") return read_message(item);
         if (type == "reasoning") return read_reasoning(item);
         if (type == "function_call") {
-            return add_call(item, tools_.prompt_name(item["name"].string(), item["namespace"].string_or("")),
+            return add_call(item, tools_.prompt_name(tool_of(item, Kind::function)),
                             arguments_text(item["arguments"]));
         }
         if (type == "custom_tool_call") {
             const Json input = object_json({{"input", string_json(item["input"].string_or(""))}});
-            return add_call(item, tools_.prompt_name(item["name"].string(), ""), chat::dump_python(input));
+            return add_call(item, tools_.prompt_name(tool_of(item, Kind::custom)), chat::dump_python(input));
         }
         if (type == "tool_search_call")
-            return add_call(item, "tool_search", arguments_text(item["arguments"]));
+            return add_call(item, tools_.prompt_name(tool_search()), arguments_text(item["arguments"]));
         if (type == "local_shell_call") return add_call(item, "local_shell", arguments_text(item["action"]));
         if (is_one_of(type, {"web_search_call", "image_generation_call"}))
             return;  // the vendor's servers ran them
-        if (type == "tool_search_output") tools_.add(item["tools"]);
-        if (type.ends_with("_output")) return add_result(item);
+        if (type == "tool_search_output") return add_found_tools(item);
+        if (type.ends_with("_output")) return add_result(item, read_output(item["output"]));
         if (type.starts_with("compaction")) return;
         item["type"].fail("is '" + type + "', which is no known item of input");
     }
@@ -145,12 +154,26 @@ class ItemReader {
         known_calls_.insert(id.string_or(""));
     }
 
-    void add_result(const Field& item) {
-        const Field id = item["call_id"];
+    static ResponsesTool tool_of(const Field& call, Kind kind) {
+        return {kind, call["name"].string(), call["namespace"].string_or("")};
+    }
+
+    // Their schemas go to the head of the prompt, their names to where they were found.
+    void add_found_tools(const Field& item) {
+        Json names;
+        names.kind = Json::Kind::array;
+        for (std::string& name : tools_.add(item["tools"]))
+            names.items.push_back(string_json(std::move(name)));
+        add_result(item, chat::dump_python(names));
+    }
+
+    void add_result(const Field& item, std::string text) {
+        // A local shell's output has its call's id under another name.
+        const Field id = item["call_id"] || !item["id"] ? item["call_id"] : item["id"];
         if (!known_calls_.contains(id.string())) {
             id.fail("names '" + id.string() + "', but no earlier item is that call; send the full input");
         }
-        add(Role::tool, read_output(item["output"] ? item["output"] : item["tools"]));
+        add(Role::tool, std::move(text));
         messages_.back().tool_call_id = id.string();
     }
 
@@ -182,45 +205,56 @@ class ItemReader {
 
 // ---- tools ----
 
-void ResponsesTools::add(const Field& list) {
-    for (const Field& tool : list.items()) add_one(tool.object(), "");
-}
-
-void ResponsesTools::add_one(const Field& tool, const std::string& name_space) {
-    const std::string type = tool["type"].string_or("function");
-    if (type == "namespace") {
-        const std::string& name = tool["name"].string();
-        for (const Field& inner : tool["tools"].items()) add_one(inner.object(), name);
-    } else if (type == "function" || type == "custom") {
+std::vector<std::string> ResponsesTools::add(const Field& list, const std::string& name_space) {
+    std::vector<std::string> names;
+    for (const Field& tool : list.items()) {
+        const std::string type = tool.object()["type"].string_or("function");
         const Field name = tool["name"];
-        if (name.string().empty()) name.fail("is empty");
-        add_tool({type == "custom" ? Kind::custom : Kind::function, name.string(), name_space}, tool);
-    } else if (type == "tool_search") {
-        add_tool({Kind::tool_search, "tool_search", ""}, tool);
+        if (type == "namespace") {
+            for (std::string& inner : add(tool["tools"], name.string())) names.push_back(std::move(inner));
+        } else if (type == "function" || type == "custom") {
+            if (name.string().empty()) name.fail("is empty");
+            const Kind kind = type == "custom" ? Kind::custom : Kind::function;
+            names.push_back(add_tool({kind, name.string(), name_space}, tool));
+        } else if (type == "tool_search") {
+            names.push_back(add_tool(tool_search(), tool));
+        }
     }
+    return names;
 }
 
-void ResponsesTools::add_tool(ResponsesTool tool, const Field& declaration) {
-    // Two underscores, because names often have one. Whatever collides gets more.
-    std::string name = tool.name_space.empty() ? tool.name : tool.name_space + "__" + tool.name;
+std::string ResponsesTools::add_tool(ResponsesTool tool, const Field& declaration) {
+    // Searches find a tool again and again; it stays what it was.
+    for (const auto& [known, other] : by_prompt_name_) {
+        if (other == tool) return known;
+    }
+    std::string name = joined_name(tool);
     while (by_prompt_name_.contains(name)) name += '_';
     std::vector<Json::Member> members = {{"name", string_json(name)}};
-    if (const Field text = declaration["description"]) members.push_back({"description", text.json()});
+    if (const Field text = declaration["description"])
+        members.push_back({"description", string_json(text.string())});
     if (tool.kind == Kind::custom) {
         members.push_back({"parameters", custom_parameters()});
     } else if (const Field parameters = declaration["parameters"]) {
         members.push_back({"parameters", parameters.object().json()});
     }
-    if (const Field strict = declaration["strict"]) members.push_back({"strict", strict.json()});
+    if (const Field strict = declaration["strict"]) {
+        (void)strict.boolean();
+        members.push_back({"strict", strict.json()});
+    }
     schemas_.push_back(chat::dump_python(object_json(std::move(members))));
-    by_prompt_name_.emplace(std::move(name), std::move(tool));
+    by_prompt_name_.emplace(name, std::move(tool));
+    return name;
 }
 
-std::string ResponsesTools::prompt_name(const std::string& name, const std::string& name_space) const {
-    for (const auto& [known, tool] : by_prompt_name_) {
-        if (tool.name == name && tool.name_space == name_space) return known;
+std::string ResponsesTools::prompt_name(const ResponsesTool& tool) const {
+    std::string name = joined_name(tool);
+    for (const auto& [known, other] : by_prompt_name_) {
+        if (other == tool) return known;
+        // Declared as another kind than it was called as; an exact match may still come.
+        if (other.name == tool.name && other.name_space == tool.name_space) name = known;
     }
-    return name_space.empty() ? name : name_space + "__" + name;
+    return name;
 }
 
 std::vector<Message> read_items(const Field& input, ResponsesTools& tools) {

@@ -37,7 +37,9 @@ void read_tool_choice(const Field& choice, const ResponsesTools& tools, Generati
     }
     read_openai_tool_choice(choice, choice["name"], request);
     if (request.tool_choice == ToolChoice::named) {
-        request.tool_name = tools.prompt_name(request.tool_name, choice["namespace"].string_or(""));
+        const bool is_custom = choice["type"].is_string() && choice["type"].string() == "custom";
+        const auto kind = is_custom ? ResponsesTool::Kind::custom : ResponsesTool::Kind::function;
+        request.tool_name = tools.prompt_name({kind, request.tool_name, choice["namespace"].string_or("")});
     }
 }
 
@@ -49,7 +51,9 @@ void read_reasoning(const Field& body, GenerationRequest& request, ResponsesEcho
     if (echo.summary == "none") echo.summary.clear();
     apply_thinking({std::nullopt, echo.effort, echo.model}, request.conversation.options);
     request.thinking_budget = read_budget(reasoning["max_tokens"]);
-    for (const Field& item : body["include"].items()) {
+    const Field include = body["include"];
+    if (!include.is_array()) return;  // no other part of it means anything here
+    for (const Field& item : include.items()) {
         if (item.is_string() && item.string() == "reasoning.encrypted_content")
             echo.has_encrypted_reasoning = true;
     }
@@ -81,7 +85,8 @@ Exchange parse_responses(const chat::Json& json) {
     read_tool_choice(body["tool_choice"], tools, request);
     if (request.tool_choice != ToolChoice::none) request.conversation.tools = tools.schemas();
     check_tool_choice(body["tool_choice"], tool_names(request.conversation.tools), request);
-    const Field format = body["text"]["format"];
+    const Field text = body["text"], format = text["format"];
+    if (text) text.object();
     request.conversation.response_schema = read_response_format(format, format["schema"]);
     read_reasoning(body, request, echo);
 

@@ -149,9 +149,10 @@ class ResponsesWriter : public ResponseWriter {
 
     std::string response(const char* status) const {
         const bool is_cut = std::string_view(status) == "incomplete";
+        const bool is_open = std::string_view(status) == "in_progress";
         return "{\"id\":\"" + id_ + "\",\"object\":\"response\",\"created_at\":" + created_ +
                ",\"status\":\"" + status + "\",\"model\":" + json_text(echo_.model) + ",\"output\":[" +
-               output_ + "],\"usage\":" + usage_ + ",\"error\":" + error_ +
+               (is_open ? "" : output_) + "],\"usage\":" + usage_ + ",\"error\":" + error_ +
                ",\"incomplete_details\":" + (is_cut ? R"({"reason":"max_output_tokens"})" : "null") +
                ",\"instructions\":null,\"metadata\":{},\"parallel_tool_calls\":" +
                (echo_.parallel_tool_calls ? "true" : "false") +
