@@ -3,7 +3,7 @@
 build_packages=(
   ca-certificates cmake g++ ninja-build pkg-config
   libhwy-dev libpcre2-dev nlohmann-json3-dev libcli11-dev libedit-dev
-  libboost-dev libspdlog-dev prometheus-cpp-dev
+  libboost-dev libspdlog-dev prometheus-cpp-dev libssl-dev libxxhash-dev
 )
 test_packages=(libgtest-dev libgmock-dev clang libclang-rt-dev lld nodejs chromium)
 

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 
+#include "ds4/checkpoint.h"
 #include "ds4/error.h"
 #include "ds4/sampling.h"
 
@@ -17,11 +18,17 @@ namespace tokenizer {
 class Tokenizer;
 }
 
+// How compressed rows of the KV state are stored. packed: FP8 and FP4 codes as the model's own rounding
+// leaves them, the rotated dims as F16 (model.md 9); the others are for tests.
+enum class KvRows : std::uint8_t { packed, f16, f32 };
+
 struct EngineOptions {
-    std::filesystem::path model;   // GGUF of the trunk
-    int threads = 0;               // 0: one per usable core
-    std::int64_t max_batch = 512;  // rows of one step: the prefill chunk, and the most sessions in a batch
-    bool kv_rounding = true;       // simulated FP8/FP4 of model.md 9; off only to compare implementations
+    std::filesystem::path model;      // GGUF of the trunk
+    int threads = 0;                  // 0: one per usable core
+    std::int64_t max_batch = 512;     // rows of one step: the prefill chunk, and the most sessions in a batch
+    std::int64_t max_context = 0;     // tokens; 0: what the model was made for. More is for measuring
+    bool kv_rounding = true;          // simulated FP8/FP4 of model.md 9; off only to compare implementations
+    KvRows kv_rows = KvRows::packed;  // without kv_rounding: always f32
     enum class Device { cpu, reference } device = Device::cpu;  // reference: the slow oracle
 };
 
@@ -61,7 +68,18 @@ class Engine {
     // grows. Throws ContextError if the model's maximum is smaller. The engine must outlive it.
     std::unique_ptr<Session> new_session(std::int64_t context = 0);
 
+    // A session that goes on from the last of these points of one conversation, which are in ascending order
+    // and which rewind() can go back to. Shares their rows. Throws ContextError as above.
+    std::unique_ptr<Session> resume(std::span<const CheckpointPtr> points, std::int64_t context = 0);
+    // The engine must outlive the loader and every checkpoint.
+    std::unique_ptr<CheckpointLoader> load_checkpoint();
+
     MemoryPlan memory_plan(std::int64_t context) const;
+    // Bytes that sessions and checkpoints hold now; what they share counts once.
+    std::size_t kv_bytes() const;
+    // 40 hex digits that tell apart models (their metadata and samples of their weights) and forms of the
+    // state: a checkpoint belongs to one of them.
+    const std::string& kv_fingerprint() const;
 
     // Called for every appended token in order with its position and the logits (vocab) after it.
     using RowLogits = std::function<void(std::int64_t position, std::span<const float> logits)>;
@@ -81,6 +99,8 @@ class Engine {
 
   private:
     friend class Session;
+    friend class Checkpoint;
+    friend class CheckpointLoader;
     struct Impl;
     explicit Engine(std::unique_ptr<Impl> impl);
 
@@ -98,7 +118,7 @@ class Session {
     std::span<const TokenId> tokens() const;
     std::int64_t n_tokens() const { return static_cast<std::int64_t>(tokens().size()); }
     std::int64_t context() const;
-    std::size_t bytes() const;  // of model state held now
+    std::size_t bytes() const;  // of model state held now, shared rows and points included
 
     // (vocab) after the last token; empty before the first.
     std::span<const float> logits() const;
@@ -113,9 +133,13 @@ class Session {
     std::int64_t append(std::span<const TokenId> tokens, const AppendOptions& options);
     std::int64_t append(std::span<const TokenId> tokens) { return append(tokens, AppendOptions{}); }
 
-    // Remembers this point for rewind(). Appending does so by itself every few hundred tokens. When there are
-    // many points the oldest is forgotten.
-    void mark();
+    // Remembers this point for rewind() and returns it (nullptr: no tokens). Appending does so by itself
+    // every few hundred tokens. When there are many points some are forgotten, more of them far back than
+    // near.
+    CheckpointPtr mark();
+    std::span<const CheckpointPtr> points() const;  // ascending
+    // Forgets all but about n points, for their memory.
+    void keep_points(std::size_t n);
     // Goes back to the latest remembered point at or before n tokens, at worst to the empty session, and
     // returns its number of tokens. State and logits are bit for bit those of that point.
     std::int64_t rewind(std::int64_t n);
@@ -125,6 +149,7 @@ class Session {
 
   private:
     friend class Engine;
+    friend class Checkpoint;
     struct Impl;
     explicit Session(std::unique_ptr<Impl> impl);
     std::unique_ptr<Impl> impl_;

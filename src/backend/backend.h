@@ -162,8 +162,9 @@ class Backend {
     // Rotates the last rope.n_dims of each head of `head_dim` by the row's position; inverse turns back.
     virtual void rope(const Rope& rope, std::span<const std::int32_t> positions, std::int64_t head_dim,
                       bool inverse, Rows x) = 0;
-    // FP8 round trip of dims [0, width - n_skip) of each row. model.md 9.1
-    virtual void round_fp8(Rows x, std::int64_t n_skip) = 0;
+    // FP8 round trip of dims [0, width - n_tail) of each row, model.md 9.1; F16 round trip of the others if
+    // asked for.
+    virtual void round_fp8(Rows x, std::int64_t n_tail, bool tail_to_f16) = 0;
     // Hadamard transform and FP4 round trip of each head of `head_dim`. model.md 9.2
     virtual void round_hadamard_fp4(Rows x, std::int64_t head_dim) = 0;
     // Feeds the rows of every segment to its compressor: closes windows into `rows` of the session and leaves

@@ -6,6 +6,7 @@
 
 #include "ds4/token.h"
 #include "quant/format.h"
+#include "quant/kv_rows.h"
 
 // The vocabulary that the model and every backend share: views into backend memory. A view owns nothing,
 // and on a device with its own memory only that device may follow its pointers.
@@ -43,13 +44,18 @@ struct Vector {
     explicit operator bool() const { return data != nullptr; }
 };
 
-// Rows of a list that grows in equal pages, so that appending moves nothing (design.md, idea 3).
+// Stored rows of a list that grows in equal pages, so that appending moves nothing (design.md, idea 3). A
+// page holds the rows of several lists, each from its own offset on.
 struct PagedRows {
-    float* const* pages = nullptr;  // each (kRowsPerPage, width)
-    std::int64_t width = 0;
+    std::byte* const* pages = nullptr;
+    std::size_t offset = 0;  // bytes, of the list in each page
+    int log2_rows = 0;       // of the rows per page
+    quant::KvRowFormat format;
 
-    static constexpr std::int64_t kRowsPerPage = 64;
-    float* row(std::int64_t i) const { return pages[i / kRowsPerPage] + i % kRowsPerPage * width; }
+    std::byte* row(std::int64_t i) const {
+        const std::int64_t in_page = i & ((std::int64_t{1} << log2_rows) - 1);
+        return pages[i >> log2_rows] + offset + static_cast<std::size_t>(in_page) * format.bytes;
+    }
 };
 
 }  // namespace ds4

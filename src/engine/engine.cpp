@@ -1,18 +1,14 @@
 #include "ds4/engine.h"
 
 #include <algorithm>
-#include <mutex>
-#include <optional>
 #include <utility>
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
 #include "backend/reference/reference.h"
+#include "engine/engine_impl.h"
 #include "engine/session_impl.h"
-#include "gguf/gguf.h"
-#include "model/forward.h"
 #include "model/workspace.h"
-#include "tokenizer/tokenizer.h"
 
 namespace ds4 {
 namespace {
@@ -35,45 +31,33 @@ std::optional<tokenizer::Tokenizer> load_tokenizer(const gguf::File& file, const
     return tokenizer;
 }
 
+quant::KvFormat kv_format(const EngineOptions& o) {
+    if (!o.kv_rounding) return quant::KvFormat::f32;
+    return o.kv_rows == KvRows::packed ? quant::KvFormat::packed
+           : o.kv_rows == KvRows::f16  ? quant::KvFormat::f16
+                                       : quant::KvFormat::f32;
+}
+
 }  // namespace
 
-struct Engine::Impl {
-    explicit Impl(const EngineOptions& o)
-        : options(o),
-          file(gguf::File::open(o.model)),
-          config(Config::from_gguf(file)),
-          tokenizer(load_tokenizer(file, config)),
-          backend(make_backend(o)),
-          store(file, *backend),
-          weights(store.load_trunk(config)),
-          forward(*backend, config, weights, {o.max_batch, o.kv_rounding}) {
-        info.name = file.find_string("general.name").value_or(o.model.filename().string());
-        info.vocab = config.vocab;
-        info.max_context = config.max_context;
-        info.n_layers = config.n_layers;
-        info.effort_scheme = file.find_string("deepseek4.effort_scheme").value_or("");
-    }
-
-    EngineOptions options;
-    gguf::File file;
-    Config config;
-    std::optional<tokenizer::Tokenizer> tokenizer;
-    std::unique_ptr<Backend> backend;
-    WeightStore store;
-    Weights weights;
-    Forward forward;
-    ModelInfo info;
-
-    // The batch of the step in progress; members so that a step allocates nothing in steady state.
-    std::mutex step_mutex;
-    std::vector<TokenId> tokens;
-    std::vector<std::int32_t> positions;
-    std::vector<Segment> segments;
-    std::vector<KvState*> states;
-
-    void check(std::span<const Work> work) const;
-    void collect(std::span<const Work> work);
-};
+Engine::Impl::Impl(const EngineOptions& o)
+    : options(o),
+      file(gguf::File::open(o.model)),
+      config(Config::from_gguf(file)),
+      tokenizer(load_tokenizer(file, config)),
+      backend(make_backend(o)),
+      store(file, *backend),
+      weights(store.load_trunk(config)),
+      forward_options{o.max_batch, o.kv_rounding, kv_format(o)},
+      layout(config, config.ratios, forward_options.kv_format),
+      forward(*backend, config, weights, forward_options),
+      fingerprint(ds4::kv_fingerprint(file, forward_options)) {
+    info.name = file.find_string("general.name").value_or(o.model.filename().string());
+    info.vocab = config.vocab;
+    info.max_context = o.max_context > 0 ? o.max_context : config.max_context;
+    info.n_layers = config.n_layers;
+    info.effort_scheme = file.find_string("deepseek4.effort_scheme").value_or("");
+}
 
 std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
     return std::unique_ptr<Engine>(new Engine(std::make_unique<Impl>(options)));
@@ -107,20 +91,48 @@ const tokenizer::Tokenizer& Engine::tokenizer() const {
 MemoryPlan Engine::memory_plan(std::int64_t context) const {
     MemoryPlan plan;
     for (const gguf::Tensor& t : impl_->file.tensors()) plan.weights += static_cast<double>(t.data.size());
-    plan.kv_state = static_cast<double>(KvState::bytes_for(impl_->config, impl_->config.ratios, context));
+    plan.kv_state = static_cast<double>(impl_->layout.bytes_for(context));
     plan.activations = static_cast<double>(Workspace::bytes_for(impl_->config, impl_->options.max_batch));
     return plan;
 }
 
-std::unique_ptr<Session> Engine::new_session(std::int64_t context) {
-    const std::int64_t most = impl_->config.max_context;
-    if (context > most) {
+std::int64_t Engine::Impl::check_context(std::int64_t context) const {
+    if (context > info.max_context) {
         throw ContextError("a context of " + std::to_string(context) + " tokens is more than the model's " +
-                           std::to_string(most));
+                           std::to_string(info.max_context));
     }
-    auto kv = std::make_unique<KvState>(impl_->config, impl_->config.ratios, *impl_->backend);
-    auto session = std::make_unique<Session::Impl>(*this, std::move(kv), context > 0 ? context : most);
+    return context > 0 ? context : info.max_context;
+}
+
+std::unique_ptr<Session> Engine::new_session(std::int64_t context) {
+    return resume({}, context);
+}
+
+std::unique_ptr<Session> Engine::resume(std::span<const CheckpointPtr> points, std::int64_t context) {
+    const std::int64_t n = impl_->check_context(context);
+    auto session = std::make_unique<Session::Impl>(
+        *this, std::make_unique<KvState>(impl_->layout, *impl_->backend, impl_->meter), n);
+    if (!points.empty()) {
+        const Checkpoint::Impl& last = *points.back()->impl_;
+        if (last.kv.n_tokens > n) session->check_room(last.kv.n_tokens);
+        session->kv->restore(last.kv);
+        session->logits = last.logits;
+        session->points.assign(points.begin(), points.end());
+    }
     return std::unique_ptr<Session>(new Session(std::move(session)));
+}
+
+std::size_t Engine::kv_bytes() const {
+    return *impl_->meter;
+}
+const std::string& Engine::kv_fingerprint() const {
+    return impl_->fingerprint;
+}
+
+void Engine::Impl::check_token(TokenId token) const {
+    if (token >= 0 && token < config.vocab) return;
+    throw Error("token " + std::to_string(token) + " is outside the vocabulary of " +
+                std::to_string(config.vocab));
 }
 
 void Engine::Impl::check(std::span<const Work> work) const {
@@ -128,12 +140,7 @@ void Engine::Impl::check(std::span<const Work> work) const {
     for (const Work& w : work) {
         w.session->impl_->check_room(static_cast<std::int64_t>(w.tokens.size()));
         n_rows += static_cast<std::int64_t>(w.tokens.size());
-        for (const TokenId t : w.tokens) {
-            if (t < 0 || t >= config.vocab) {
-                throw Error("token " + std::to_string(t) + " is outside the vocabulary of " +
-                            std::to_string(config.vocab));
-            }
-        }
+        for (const TokenId t : w.tokens) check_token(t);
     }
     if (n_rows > options.max_batch) {
         throw Error("a step of " + std::to_string(n_rows) + " rows is more than max_batch " +
@@ -166,7 +173,6 @@ void Engine::step(std::span<const Work> work) {
         const Segment& segment = impl_->segments[i];
         if (segment.n_rows == 0) continue;
         Session::Impl& session = *work[i].session->impl_;
-        session.tokens.insert(session.tokens.end(), work[i].tokens.begin(), work[i].tokens.end());
         session.logits.resize(static_cast<std::size_t>(impl_->config.vocab));
         const RowLogits* on_logits = work[i].on_logits;
         const std::int64_t first = on_logits != nullptr ? 0 : segment.n_rows - 1;

@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <limits>
 #include <string>
 
+#include "engine/engine_impl.h"
 #include "engine/session_impl.h"
 
 namespace ds4 {
@@ -9,7 +11,7 @@ Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Session::~Session() = default;
 
 std::span<const TokenId> Session::tokens() const {
-    return impl_->tokens;
+    return impl_->kv->tokens();
 }
 std::int64_t Session::context() const {
     return impl_->context;
@@ -18,16 +20,18 @@ std::span<const float> Session::logits() const {
     return impl_->logits;
 }
 
+std::span<const CheckpointPtr> Session::points() const {
+    return impl_->points;
+}
+
 std::size_t Session::bytes() const {
     std::size_t total = impl_->kv->bytes();
-    for (const Impl::Point& point : impl_->points) {
-        total += (point.state.mutable_part.size() + point.logits.size()) * sizeof(float);
-    }
+    for (const CheckpointPtr& point : impl_->points) total += point->bytes();
     return total;
 }
 
 void Session::Impl::check_room(std::int64_t n) const {
-    const auto used = static_cast<std::int64_t>(tokens.size());
+    const auto used = kv->n_tokens();
     if (used + n <= context) return;
     std::string message =
         std::to_string(n) + " tokens do not fit: the context holds " + std::to_string(context);
@@ -36,19 +40,46 @@ void Session::Impl::check_room(std::int64_t n) const {
 }
 
 void Session::Impl::mark_sometimes() {
-    const std::int64_t last = points.empty() ? 0 : points.back().state.n_tokens;
-    if (kv->n_tokens() - last >= kPointTokens) mark();
+    const std::int64_t last = points.empty() ? 0 : points.back()->n_tokens();
+    const std::int64_t n = kv->n_tokens();
+    const bool is_cheap = n % kCheapPoint == 0;
+    if (n - last >= (is_cheap ? kPointTokens : kMostPointTokens)) mark();
 }
 
 void Session::Impl::mark() {
     if (kv->n_tokens() == 0) return;  // the empty session needs no memory
-    if (!points.empty() && points.back().state.n_tokens == kv->n_tokens()) return;
-    if (points.size() == kMaxPoints) points.pop_front();
-    points.push_back({kv->snapshot(), logits});
+    if (!points.empty() && points.back()->n_tokens() == kv->n_tokens()) return;
+    Engine::Impl& e = *engine.impl_;
+    auto impl = std::make_unique<Checkpoint::Impl>(
+        Checkpoint::Impl{e, kv->checkpoint(), logits, KvBytes(e.meter, logits.size() * sizeof(float))});
+    points.push_back(CheckpointPtr(new Checkpoint(std::move(impl))));
+    thin_points(kMaxPoints);
 }
 
-void Session::mark() {
+// The gap that a lost point leaves hurts a session the less the farther back it is. The last point stays.
+void Session::Impl::thin_points(std::size_t n) {
+    while (points.size() > std::max<std::size_t>(n, 1)) {
+        std::size_t least = 0;
+        double least_harm = std::numeric_limits<double>::infinity();
+        for (std::size_t i = 0; i + 1 < points.size(); ++i) {
+            const std::int64_t before = i == 0 ? 0 : points[i - 1]->n_tokens();
+            const auto gap = static_cast<double>(points[i + 1]->n_tokens() - before);
+            const auto distance = static_cast<double>(points.back()->n_tokens() - before);
+            if (gap / distance >= least_harm) continue;
+            least_harm = gap / distance;
+            least = i;
+        }
+        points.erase(points.begin() + static_cast<std::ptrdiff_t>(least));
+    }
+}
+
+CheckpointPtr Session::mark() {
     impl_->mark();
+    return n_tokens() == 0 ? nullptr : impl_->points.back();
+}
+
+void Session::keep_points(std::size_t n) {
+    impl_->thin_points(n);
 }
 
 std::int64_t Session::append(std::span<const TokenId> tokens, const AppendOptions& options) {
@@ -76,20 +107,19 @@ std::int64_t Session::rewind(std::int64_t n) {
     }
     if (n == n_tokens()) return n;
     auto& points = impl_->points;
-    while (!points.empty() && points.back().state.n_tokens > n) points.pop_back();
+    while (!points.empty() && points.back()->n_tokens() > n) points.pop_back();
     if (points.empty()) {
         impl_->kv->clear();
         impl_->logits.clear();
     } else {
-        impl_->kv->restore(points.back().state);
-        impl_->logits = points.back().logits;
+        impl_->kv->restore(points.back()->impl_->kv);
+        impl_->logits = points.back()->impl_->logits;
     }
-    impl_->tokens.resize(static_cast<std::size_t>(impl_->kv->n_tokens()));
     return n_tokens();
 }
 
 void Session::truncate(std::int64_t n) {
-    const std::vector<TokenId> all = impl_->tokens;
+    const std::vector<TokenId> all(tokens().begin(), tokens().end());
     const std::int64_t kept = rewind(n);
     append(std::span(all).subspan(static_cast<std::size_t>(kept), static_cast<std::size_t>(n - kept)));
 }

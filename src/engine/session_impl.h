@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <vector>
 
@@ -19,22 +18,20 @@ struct Session::Impl {
     void mark();
     // mark() if the last remembered point is far behind.
     void mark_sometimes();
+    void thin_points(std::size_t n);
 
-    // A point to return to. One of Flash is 23 MB of state and 0.5 MB of logits, so eight cost less than the
-    // weights of one expert layer.
-    struct Point {
-        KvState::Snapshot state;
-        std::vector<float> logits;  // (vocab)
-    };
+    // Where a frontier of ratio 128 is empty, a point of Flash is 4 MB instead of up to 14, so those are
+    // waited for.
+    static constexpr std::int64_t kCheapPoint = 128;
     static constexpr std::int64_t kPointTokens = 512;
-    static constexpr std::size_t kMaxPoints = 8;
+    static constexpr std::int64_t kMostPointTokens = 2048;
+    static constexpr std::size_t kMaxPoints = 32;
 
     Engine& engine;
     std::unique_ptr<KvState> kv;
     std::int64_t context;
-    std::vector<TokenId> tokens;
-    std::vector<float> logits;  // (vocab), empty before the first token
-    std::deque<Point> points;   // ascending n_tokens
+    std::vector<float> logits;          // (vocab), empty before the first token
+    std::vector<CheckpointPtr> points;  // ascending n_tokens
 };
 
 }  // namespace ds4

@@ -6,10 +6,11 @@
 
 namespace ds4 {
 
-Block::Block(Backend& backend, const Config& config, bool rounding)
+Block::Block(Backend& backend, const Config& config, const ForwardOptions& options)
     : backend_(backend),
       config_(config),
-      rounding_(rounding),
+      rounding_(options.rounding),
+      packs_rows_(options.kv_format == quant::KvFormat::packed),
       plain_frequencies_(rope_frequencies(config, false)),
       compressed_frequencies_(rope_frequencies(config, true)) {}
 
@@ -57,7 +58,7 @@ void Block::attention(const LayerWeights& layer, const BatchRows& batch,
     backend_.matmul(w.kv, x, kv);
     backend_.rms_norm(kv, w.kv_norm, d, config_.rms_eps, kv);
     backend_.rope(rotation, batch.positions, d, false, kv);
-    if (rounding_) backend_.round_fp8(kv, config_.rope_dims);
+    if (rounding_) backend_.round_fp8(kv, config_.rope_dims, packs_rows_);
 
     // Rows closed by this batch are appended first: a token may see the row it closes itself.
     if (layer.ratio != 0) compress(w.compressor, batch, history, false, layer.ratio, work, x);
@@ -148,7 +149,7 @@ Forward::Forward(Backend& backend, const Config& config, const Weights& weights,
     : backend_(backend),
       config_(config),
       weights_(weights),
-      block_(backend, config, options.rounding),
+      block_(backend, config, options),
       work_(config, backend, options.max_rows) {}
 
 void Forward::run(const BatchRows& batch, std::span<KvState* const> states) {
@@ -164,7 +165,11 @@ void Forward::run(const BatchRows& batch, std::span<KvState* const> states) {
         block_.run(weights_.layers[static_cast<std::size_t>(l)], batch, history_, work_, s);
     }
     if (probe) probe(config_.n_layers, s);
-    for (std::size_t i = 0; i < states.size(); ++i) states[i]->advance(batch.segments[i].n_rows);
+    for (std::size_t i = 0; i < states.size(); ++i) {
+        const Segment& segment = batch.segments[i];
+        states[i]->advance(batch.tokens.subspan(static_cast<std::size_t>(segment.first_row),
+                                                static_cast<std::size_t>(segment.n_rows)));
+    }
 }
 
 void Forward::logits(std::int64_t first, std::int64_t n, float* host) {

@@ -18,12 +18,15 @@ struct ForwardOptions {
     // The simulated FP8/FP4 rounding of model.md 9. Off only to compare with implementations that lack it
     // (D3).
     bool rounding = true;
+    // How compressed rows are stored. packed needs the rounding, and rounds the rotated dims of raw rows to
+    // F16 as it does those of compressed ones.
+    quant::KvFormat kv_format = quant::KvFormat::packed;
 };
 
 // One transformer block of any kind, run on the rows of a batch: what trunk and MTP block share.
 class Block {
   public:
-    Block(Backend& backend, const Config& config, bool rounding);
+    Block(Backend& backend, const Config& config, const ForwardOptions& options);
 
     // Updates `streams` in place and the sessions' histories in this layer. model.md 4
     void run(const LayerWeights& layer, const BatchRows& batch, std::span<const LayerHistory> history,
@@ -42,7 +45,8 @@ class Block {
 
     Backend& backend_;
     const Config& config_;
-    bool rounding_;
+    const bool rounding_;
+    const bool packs_rows_;
     std::vector<float> plain_frequencies_;       // (R / 2) ratio 0
     std::vector<float> compressed_frequencies_;  // (R / 2) ratio 4 and 128
 };

@@ -1,137 +1,139 @@
 #include "model/kv_state.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace ds4 {
 namespace {
 
-// Floats of one frontier array (value or score).
-std::int64_t frontier_floats(std::int64_t ratio, std::int64_t dim) {
-    return Config::frontier_slots(ratio) * Config::compressor_width(ratio, dim);
+std::shared_ptr<KvMeter> meter_or_own(std::shared_ptr<KvMeter> meter) {
+    return meter != nullptr ? std::move(meter) : std::make_shared<KvMeter>(0);
 }
 
-// Floats of a layer's ring and frontiers.
-std::int64_t mutable_floats(const Config& c, std::int64_t ratio) {
-    std::int64_t n = c.window * c.head_dim;
-    if (ratio != 0) n += 2 * frontier_floats(ratio, c.head_dim);
-    if (ratio == 4) n += 2 * frontier_floats(ratio, c.index_dim);
-    return n;
-}
-
-std::int64_t pages_for(std::int64_t n_rows) {
-    return (n_rows + PagedRows::kRowsPerPage - 1) / PagedRows::kRowsPerPage;
+PagedRows rows_of(const KvLayout::List& list) {
+    return {nullptr, list.offset, list.log2_rows, list.format};
 }
 
 }  // namespace
 
-std::size_t KvState::bytes_for(const Config& config, std::span<const std::int64_t> ratios,
-                               std::int64_t n_tokens) {
-    std::int64_t floats = 0;
-    for (const std::int64_t ratio : ratios) {
-        floats += mutable_floats(config, ratio);
-        if (ratio == 0) continue;
-        const std::int64_t width = config.head_dim + (ratio == 4 ? config.index_dim : 0);
-        floats += pages_for(n_tokens / ratio) * PagedRows::kRowsPerPage * width;
+KvState::KvState(const KvLayout& layout, Backend& backend, std::shared_ptr<KvMeter> meter)
+    : layout_(layout),
+      backend_(backend),
+      meter_(meter_or_own(std::move(meter))),
+      held_(meter_, layout.own_bytes) {
+    layers_.reserve(layout.layers.size());
+    for (const KvLayout::Layer& of : layout.layers) {
+        Layer& layer = layers_.emplace_back(
+            BackendMemory(backend, static_cast<std::size_t>(of.own_floats()) * sizeof(float)),
+            LayerHistory{});
+        float* at = static_cast<float*>(layer.memory.get());
+        const auto take = [&](std::int64_t n) { return std::exchange(at, at + n); };
+        LayerHistory& parts = layer.parts;
+        parts.window = take(of.window_floats);
+        parts.window_rows = layout.window;
+        parts.compressor.value = take(of.frontier_floats);
+        parts.compressor.score = take(of.frontier_floats);
+        parts.indexer_compressor.value = take(of.indexer_frontier_floats);
+        parts.indexer_compressor.score = take(of.indexer_frontier_floats);
+        parts.compressed = rows_of(of.compressed);
+        parts.indexer = rows_of(of.indexer);
     }
-    return static_cast<std::size_t>(floats) * sizeof(float);
+    clear();
 }
 
-KvState::KvState(const Config& config, std::vector<std::int64_t> ratios, Backend& backend)
-    : backend_(backend) {
-    layers_.reserve(ratios.size());
-    for (const std::int64_t ratio : ratios) {
-        const std::int64_t window = config.window * config.head_dim;
-        const std::int64_t attention = ratio == 0 ? 0 : frontier_floats(ratio, config.head_dim);
-        const std::int64_t indexer = ratio == 4 ? frontier_floats(ratio, config.index_dim) : 0;
-        const std::int64_t floats = mutable_floats(config, ratio);
-        const std::size_t size = static_cast<std::size_t>(floats) * sizeof(float);
-        Layer& layer = layers_.emplace_back(ratio, BackendMemory(backend, size));
-        layer.mutable_part = static_cast<float*>(layer.memory.get());
-        layer.mutable_floats = floats;
-        layer.compressed.width = config.head_dim;
-        layer.indexer.width = config.index_dim;
-        bytes_ += size;
-        float* at = layer.mutable_part;
-        layer.parts.window = at;
-        layer.parts.window_rows = config.window;
-        at += window;
-        layer.parts.compressor = {at, at + attention};
-        at += 2 * attention;
-        layer.parts.indexer_compressor = {at, at + indexer};
-        reset_layer(layer);
-    }
+void KvState::add_page(std::shared_ptr<KvPage> page) {
+    page_data_.reserve(pages_.size() + 1);
+    pages_.push_back(std::move(page));
+    page_data_.push_back(pages_.back()->data());
 }
 
-void KvState::reset_layer(const Layer& layer) {
-    std::vector<float> initial(static_cast<std::size_t>(layer.mutable_floats), 0.0F);
-    const auto fill_scores = [&](const Frontier& frontier) {
-        const auto n = frontier.score - frontier.value;
-        std::fill_n(initial.begin() + (frontier.score - layer.mutable_part), n,
-                    -std::numeric_limits<float>::infinity());
-    };
-    fill_scores(layer.parts.compressor);
-    fill_scores(layer.parts.indexer_compressor);
-    backend_.upload(layer.mutable_part, initial.data(), initial.size() * sizeof(float));
-}
-
-void KvState::grow(List& list, std::int64_t n_rows) {
-    const std::int64_t n_pages = pages_for(n_rows);
-    const std::size_t page_bytes =
-        static_cast<std::size_t>(PagedRows::kRowsPerPage * list.width) * sizeof(float);
-    while (static_cast<std::int64_t>(list.pages.size()) < n_pages) {
-        list.pages.reserve(list.pages.size() + 1);
-        list.memory.emplace_back(backend_, page_bytes);
-        list.pages.push_back(static_cast<float*>(list.memory.back().get()));
-        bytes_ += page_bytes;
+void KvState::claim_last_page(std::int64_t n_more) {
+    const std::int64_t used = n_tokens() % KvLayout::kPageTokens;
+    if (used == 0) return;
+    std::shared_ptr<KvPage>& page = pages_.back();
+    if (page->n_written != used) {
+        auto copy = std::make_shared<KvPage>(backend_, layout_, meter_, page->previous);
+        std::vector<std::byte> rows(layout_.page_bytes);
+        backend_.download(rows.data(), page->data(), rows.size());
+        backend_.upload(copy->data(), rows.data(), rows.size());
+        std::copy_n(page->tokens.begin(), used, copy->tokens.begin());
+        page = std::move(copy);
+        page_data_.back() = page->data();
     }
+    page->n_written = std::min(KvLayout::kPageTokens, used + n_more);
 }
 
 void KvState::reserve(std::int64_t n_more) {
-    for (Layer& layer : layers_) {
-        if (layer.ratio == 0) continue;
-        const std::int64_t n_rows = (n_tokens_ + n_more) / layer.ratio;
-        grow(layer.compressed, n_rows);
-        if (layer.ratio == 4) grow(layer.indexer, n_rows);
+    if (n_more <= 0) return;
+    // What a step that failed has left behind may hang on a page that is about to be copied.
+    const std::size_t n_used = (tokens_.size() + KvLayout::kPageTokens - 1) / KvLayout::kPageTokens;
+    pages_.resize(n_used);
+    page_data_.resize(n_used);
+    claim_last_page(n_more);
+    const std::int64_t end = n_tokens() + n_more;
+    for (auto first = static_cast<std::int64_t>(pages_.size()) * KvLayout::kPageTokens; first < end;
+         first += KvLayout::kPageTokens) {
+        auto previous = pages_.empty() ? nullptr : pages_.back();
+        auto page = std::make_shared<KvPage>(backend_, layout_, meter_, std::move(previous));
+        page->n_written = std::min(KvLayout::kPageTokens, end - first);
+        add_page(std::move(page));
+    }
+}
+
+void KvState::advance(std::span<const TokenId> tokens) {
+    for (const TokenId token : tokens) {
+        KvPage& page = *pages_[tokens_.size() / KvLayout::kPageTokens];
+        page.tokens[tokens_.size() % KvLayout::kPageTokens] = token;
+        tokens_.push_back(token);
     }
 }
 
 LayerHistory KvState::history(std::int64_t layer) const {
-    const Layer& l = layers_[static_cast<std::size_t>(layer)];
-    LayerHistory h = l.parts;
-    h.compressed = {l.compressed.pages.data(), l.compressed.width};
-    h.indexer = {l.indexer.pages.data(), l.indexer.width};
+    LayerHistory h = layers_[static_cast<std::size_t>(layer)].parts;
+    h.compressed.pages = h.indexer.pages = page_data_.data();
     return h;
 }
 
-KvState::Snapshot KvState::snapshot() const {
-    Snapshot s;
-    s.n_tokens = n_tokens_;
-    std::int64_t total = 0;
-    for (const Layer& layer : layers_) total += layer.mutable_floats;
-    s.mutable_part.resize(static_cast<std::size_t>(total));
-    float* at = s.mutable_part.data();
-    for (const Layer& layer : layers_) {
-        backend_.download(at, layer.mutable_part,
-                          static_cast<std::size_t>(layer.mutable_floats) * sizeof(float));
-        at += layer.mutable_floats;
+KvCheckpoint KvState::checkpoint() const {
+    std::vector<float> own(layout_.own_bytes / sizeof(float));
+    float* at = own.data();
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+        const std::int64_t n = layout_.layers[i].own_floats();
+        backend_.download(at, layers_[i].memory.get(), static_cast<std::size_t>(n) * sizeof(float));
+        at += n;
     }
-    return s;
+    KvCheckpoint checkpoint;
+    checkpoint.n_tokens = n_tokens();
+    if (!tokens_.empty()) {
+        checkpoint.last_page = pages_[(tokens_.size() - 1) / KvLayout::kPageTokens];
+    }
+    checkpoint.state.resize(layout_.state_bytes(n_tokens()));
+    encode_state(layout_, n_tokens(), own, checkpoint.state.data());
+    checkpoint.held = KvBytes(meter_, checkpoint.state.size());
+    return checkpoint;
 }
 
-void KvState::restore(const Snapshot& s) {
-    const float* at = s.mutable_part.data();
-    for (const Layer& layer : layers_) {
-        backend_.upload(layer.mutable_part, at,
-                        static_cast<std::size_t>(layer.mutable_floats) * sizeof(float));
-        at += layer.mutable_floats;
+void KvState::upload_own(const std::vector<float>& own) {
+    const float* at = own.data();
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+        const std::int64_t n = layout_.layers[i].own_floats();
+        backend_.upload(layers_[i].memory.get(), at, static_cast<std::size_t>(n) * sizeof(float));
+        at += n;
     }
-    n_tokens_ = s.n_tokens;
+}
+
+void KvState::restore(const KvCheckpoint& checkpoint) {
+    pages_.clear();
+    page_data_.clear();
+    for (auto& page : checkpoint.pages()) add_page(std::move(page));
+    tokens_ = checkpoint.tokens(0);
+    upload_own(decode_state(layout_, checkpoint.n_tokens, checkpoint.state.data()));
 }
 
 void KvState::clear() {
-    for (const Layer& layer : layers_) reset_layer(layer);
-    n_tokens_ = 0;
+    pages_.clear();
+    page_data_.clear();
+    tokens_.clear();
+    upload_own(empty_state(layout_));
 }
 
 }  // namespace ds4

@@ -1,5 +1,7 @@
 #include "model/mtp.h"
 
+#include <array>
+
 #include "model/head.h"
 
 namespace ds4 {
@@ -10,7 +12,8 @@ MtpForward::MtpForward(Backend& backend, const Config& config, const MtpWeights&
       config_(config),
       mtp_(mtp),
       trunk_(trunk),
-      block_(backend, config, options.rounding),
+      layout_(config, std::array<std::int64_t, 1>{0}, options.kv_format),
+      block_(backend, config, options),
       work_(config, backend, options.max_rows),
       normed_memory_(backend, static_cast<std::size_t>(options.max_rows * config.n_streams * config.hidden) *
                                   sizeof(float)),
@@ -18,7 +21,7 @@ MtpForward::MtpForward(Backend& backend, const Config& config, const MtpWeights&
 }
 
 std::unique_ptr<KvState> MtpForward::new_state() const {
-    return std::make_unique<KvState>(config_, std::vector<std::int64_t>{0}, backend_);
+    return std::make_unique<KvState>(layout_, backend_);
 }
 
 void MtpForward::run(const BatchRows& batch, std::span<KvState* const> states, Rows trunk_streams) {
@@ -37,10 +40,15 @@ void MtpForward::run(const BatchRows& batch, std::span<KvState* const> states, R
     backend_.matmul(mtp_.e_proj, x, y);
     backend_.add(y, s);
 
+    for (std::size_t i = 0; i < states.size(); ++i) states[i]->reserve(batch.segments[i].n_rows);
     history_.clear();
     for (KvState* state : states) history_.push_back(state->history(0));
     block_.run(mtp_.layer, batch, history_, work_, s);
-    for (std::size_t i = 0; i < states.size(); ++i) states[i]->advance(batch.segments[i].n_rows);
+    for (std::size_t i = 0; i < states.size(); ++i) {
+        const Segment& segment = batch.segments[i];
+        states[i]->advance(batch.tokens.subspan(static_cast<std::size_t>(segment.first_row),
+                                                static_cast<std::size_t>(segment.n_rows)));
+    }
 }
 
 void MtpForward::logits(std::int64_t first, std::int64_t n, float* host) {

@@ -17,7 +17,7 @@ class MtpForward {
     MtpForward(Backend& backend, const Config& config, const MtpWeights& mtp, const Weights& trunk,
                const ForwardOptions& options);
 
-    // A state for the block: one layer of ratio 0.
+    // A state for the block: one layer of ratio 0. This must outlive it.
     std::unique_ptr<KvState> new_state() const;
 
     // batch.tokens[r] is the token after the position of row r; trunk_streams (n_rows, M * E) are the trunk's
@@ -35,6 +35,7 @@ class MtpForward {
     const Config& config_;
     const MtpWeights& mtp_;
     const Weights& trunk_;
+    KvLayout layout_;
     Block block_;
     Workspace work_;
     BackendMemory normed_memory_;

@@ -19,8 +19,8 @@ struct Grid {
     float max;
     float amax_floor;
 };
-constexpr Grid kE4m3{3, -6, 448.0f, 1e-4f};
-constexpr Grid kE2m1{1, 0, 6.0f, 6 * 0x1p-126f};
+constexpr Grid kE4m3{3, -6, kFp8Max, kFp8Floor};
+constexpr Grid kE2m1{1, 0, kFp4Max, kFp4Floor};
 
 // The smallest power of two that is not below v, v positive and normal, read off its bits: a logarithm would
 // be one step off next to powers of two.
@@ -64,6 +64,11 @@ void round_block(float* x) {
 }
 
 }  // namespace
+
+std::uint8_t scale_exponent(float amax, float max) {
+    const float scale = ceil_power_of_two(amax * (1.0f / max));
+    return static_cast<std::uint8_t>(std::bit_cast<std::uint32_t>(scale) >> 23);
+}
 
 void round_fp8(float* x, std::size_t n) {
     for (std::size_t i = 0; i < n; i += kFp8Block) round_block<kE4m3, kFp8Block>(x + i);

@@ -163,7 +163,7 @@ Outputs round_fp8(Device& device, Random& random) {
     const std::int64_t n_skip = random.integer(0, 70);
     const std::int64_t width = 64 * random.integer(1, 7) + n_skip;
     const Rows x = device.rows(random.gaussian(random.integer(1, 9) * width, 5), width);
-    device.backend().round_fp8(x, n_skip);
+    device.backend().round_fp8(x, n_skip, random.integer(0, 1) == 1);
     return {{"x", device.download(x), {}}};
 }
 

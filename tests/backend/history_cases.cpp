@@ -27,6 +27,10 @@ class Sessions {
     std::vector<LayerHistory> history;
 };
 
+quant::KvFormat any_format(Random& random) {
+    return static_cast<quant::KvFormat>(random.integer(0, 2));
+}
+
 // Starts around the boundaries of windows and chunks of all lengths.
 SegmentList any_segments(Random& random, std::int64_t max_start, std::int64_t max_rows) {
     SegmentList segments;
@@ -46,7 +50,8 @@ struct CompressCase {
 };
 
 Outputs compress(Device& device, Random& random, const CompressCase& c) {
-    const LayerShape shape{c.ratio, 128 + 32, 64, 8};
+    const auto format = c.rounding ? quant::KvFormat::packed : quant::KvFormat::f32;
+    const LayerShape shape{c.ratio, 128 + 32, 64, 8, format, 96};
     const Sessions at(device, random, shape, any_segments(random, 3 * c.ratio + 2, 3 * c.ratio + 3));
     const std::int64_t n_dims = c.of_indexer ? 32 : 96;
     const std::vector<float> frequency = random.gaussian(n_dims / 2);
@@ -83,14 +88,14 @@ struct SelectCase {
 
 // Small integers: every score is exact in f32, many are equal.
 Outputs select_rows(Device& device, Random& random, const SelectCase& c) {
-    const LayerShape shape{4, 32, c.head_dim, 8};
+    const LayerShape shape{4, 32, c.head_dim, 8, any_format(random), 32};
     const Sessions at(device, random, shape, any_segments(random, c.max_start, c.max_rows));
     // Rows that this batch itself closes are there already.
     for (std::size_t s = 0; s < at.sessions.size(); ++s) {
         const Segment& segment = at.batch.rows().segments[s];
         for (std::int64_t i = segment.start / 4; i < (segment.start + segment.n_rows) / 4; ++i) {
             const std::vector<float> row = random.integers(c.head_dim, 4);
-            device.backend().upload(at.history[s].indexer.row(i), row.data(), row.size() * sizeof(float));
+            TestSession::put_row(device, at.history[s].indexer, i, row);
         }
     }
     const std::int64_t n = at.batch.n();
@@ -141,7 +146,7 @@ void choose_rows(Random& random, std::int64_t n_visible, std::int64_t capacity,
 
 Outputs attention(Device& device, Random& random, const AttentionCase& c, std::int64_t n_heads,
                   std::int64_t d, std::int64_t window) {
-    const LayerShape shape{c.ratio, d, 32, window};
+    const LayerShape shape{c.ratio, d, 32, window, any_format(random), d % 64};
     const Sessions at(device, random, shape, any_segments(random, c.max_start, c.max_rows));
     constexpr std::int64_t kCapacity = 7;
     std::vector<std::int32_t> rows;
@@ -152,8 +157,7 @@ Outputs attention(Device& device, Random& random, const AttentionCase& c, std::i
             choose_rows(random, (p + 1) / c.ratio, kCapacity, rows, count);
             if ((p + 1) % c.ratio != 0) continue;
             const std::vector<float> row = random.gaussian(d);
-            device.backend().upload(at.history[s].compressed.row(p / c.ratio), row.data(),
-                                    row.size() * sizeof(float));
+            TestSession::put_row(device, at.history[s].compressed, p / c.ratio, row);
         }
     }
     Selection selection;

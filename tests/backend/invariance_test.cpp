@@ -96,7 +96,7 @@ std::vector<float> rotate_and_round(Device& device, std::int64_t first, std::int
     device.backend().rope({frequency.data(), 32}, std::span(positions).subspan(first, n), 64, false, x);
     device.backend().round_hadamard_fp4(x, 64);
     device.backend().rope({frequency.data(), 32}, std::span(positions).subspan(first, n), 64, true, x);
-    device.backend().round_fp8(x, 64);
+    device.backend().round_fp8(x, 64, true);
     return device.download(x);
 }
 

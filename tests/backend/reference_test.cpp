@@ -203,13 +203,15 @@ TEST_P(ByHand, RoundFp8KeepsTheSignOfZeroAndTheTail) {
     row[2] = 17;      // between 16 and 18: to the even 16
     row[64] = 1.2345F;
     const Rows x = device_.rows(row, 66);
-    backend_->round_fp8(x, 2);
+    backend_->round_fp8(x, 2, false);
     const std::vector<float> out = device_.download(x);
     EXPECT_EQ(out[0], 448);
     EXPECT_EQ(out[1], 0);
     EXPECT_TRUE(std::signbit(out[1]));
     EXPECT_EQ(out[2], 16);
     EXPECT_EQ(out[64], 1.2345F);
+    backend_->round_fp8(x, 2, true);
+    EXPECT_EQ(device_.download(x)[64], 1.234375F);
 }
 
 // ---- router (model.md 10)
@@ -325,7 +327,7 @@ TEST_P(ByHand, IndexerReluComesBeforeTheWeight) {
     const TestSession session(device_, random, shape, 15, 1);
     const std::vector<LayerHistory> history{session.history()};
     const float keys[] = {5, -5, 1, -1};
-    for (std::int64_t i = 0; i < 4; ++i) backend_->upload(history[0].indexer.row(i), keys + i, sizeof(float));
+    for (std::int64_t i = 0; i < 4; ++i) TestSession::put_row(device_, history[0].indexer, i, {keys[i]});
     const TestBatch batch({{15, 1}});
     const auto selected = [&](float weight, std::int64_t capacity) {
         const Selection selection{device_.allocate<std::int32_t>(4), device_.allocate<std::int32_t>(1),
@@ -368,9 +370,7 @@ class Pooling {
     }
 
     // kEps * v / sqrt(v^2 + kEps^2) is v to eight digits for v below one.
-    float row(std::int64_t i) const {
-        return device_.download<float>(session_->history().compressed.row(i), 1)[0];
-    }
+    float row(std::int64_t i) const { return session_->row(session_->history().compressed, i)[0]; }
     std::vector<float> frontier() const { return session_->frontier(false); }
 
   private:

@@ -17,6 +17,8 @@ struct LayerShape {
     std::int64_t head_dim = 0;
     std::int64_t index_dim = 0;
     std::int64_t window_rows = 0;
+    quant::KvFormat format = quant::KvFormat::f32;  // of stored rows
+    std::int64_t n_tail = 0;                        // F16 dims of a packed attention row
 
     bool overlapping() const { return ratio == 4; }
     std::int64_t width(std::int64_t dim) const { return overlapping() ? 2 * dim : dim; }
@@ -33,10 +35,13 @@ class TestSession {
         history_.window_rows = shape.window_rows;
         history_.window = device.upload(window(random, start));
         if (shape.ratio == 0) return;
-        history_.compressed = paged(random.gaussian(start / shape.ratio * shape.head_dim), shape.head_dim);
+        history_.compressed =
+            paged(random.gaussian(start / shape.ratio * shape.head_dim),
+                  quant::KvRowFormat::attention(shape.format, shape.head_dim, shape.n_tail));
         history_.compressor = frontier(random, shape.head_dim, start);
         if (!shape.overlapping()) return;
-        history_.indexer = paged(random.integers(start / shape.ratio * shape.index_dim, 4), shape.index_dim);
+        history_.indexer = paged(random.integers(start / shape.ratio * shape.index_dim, 4),
+                                 quant::KvRowFormat::indexer(shape.format, shape.index_dim));
         history_.indexer_compressor = frontier(random, shape.index_dim, start);
     }
 
@@ -55,10 +60,23 @@ class TestSession {
         const PagedRows list = of_indexer ? history().indexer : history().compressed;
         std::vector<float> all;
         for (std::int64_t i = 0; i < n_tokens_ / shape_.ratio; ++i) {
-            const std::vector<float> row = device_.download<float>(list.row(i), list.width);
+            const std::vector<float> row = this->row(list, i);
             all.insert(all.end(), row.begin(), row.end());
         }
         return all;
+    }
+    std::vector<float> row(const PagedRows& list, std::int64_t i) const {
+        const auto stored =
+            device_.download<std::byte>(list.row(i), static_cast<std::int64_t>(list.format.bytes));
+        std::vector<float> values(static_cast<std::size_t>(list.format.width));
+        quant::decode_kv_row(list.format, stored.data(), values.data());
+        return values;
+    }
+    static void put_row(Device& device, const PagedRows& list, std::int64_t i,
+                        const std::vector<float>& values) {
+        std::vector<std::byte> stored(list.format.bytes);
+        quant::encode_kv_row(list.format, values.data(), stored.data());
+        device.backend().upload(list.row(i), stored.data(), stored.size());
     }
     // Values, then scores.
     std::vector<float> frontier(bool of_indexer) const {
@@ -79,19 +97,22 @@ class TestSession {
         return ring;
     }
 
-    PagedRows paged(const std::vector<float>& rows, std::int64_t width) {
-        constexpr std::int64_t kRows = PagedRows::kRowsPerPage;
-        std::vector<float*>& pages = pages_.emplace_back();
-        for (std::int64_t first = 0; first <= n_tokens_ / shape_.ratio; first += kRows) {
-            std::vector<float> page(static_cast<std::size_t>(kRows * width),
-                                    std::numeric_limits<float>::quiet_NaN());
-            const std::int64_t left = static_cast<std::int64_t>(rows.size()) - first * width;
-            if (left > 0) {
-                std::copy_n(rows.begin() + first * width, std::min(left, kRows * width), page.begin());
-            }
+    // Pages of eight rows with something else before them. Rows that nobody has written hold NaN in every
+    // format.
+    PagedRows paged(const std::vector<float>& rows, const quant::KvRowFormat& format) {
+        constexpr int kLog2Rows = 3;
+        constexpr std::size_t kOffset = 5;
+        std::vector<std::byte*>& pages = pages_.emplace_back();
+        for (std::int64_t first = 0; first <= n_tokens_ / shape_.ratio; first += 1 << kLog2Rows) {
+            std::vector<std::byte> page(kOffset + (format.bytes << kLog2Rows), std::byte{0xff});
             pages.push_back(device_.upload(page));
         }
-        return {nullptr, width};
+        PagedRows list{pages.data(), kOffset, kLog2Rows, format};
+        const auto width = static_cast<std::ptrdiff_t>(format.width);
+        for (std::ptrdiff_t i = 0; i * width < static_cast<std::ptrdiff_t>(rows.size()); ++i) {
+            put_row(device_, list, i, {rows.begin() + i * width, rows.begin() + (i + 1) * width});
+        }
+        return list;
     }
 
     // The canonical frontier of model.md 7.1: unused slots hold value 0 and score -infinity.
@@ -113,7 +134,7 @@ class TestSession {
     LayerShape shape_;
     std::int64_t n_tokens_;
     LayerHistory history_;
-    std::vector<std::vector<float*>> pages_;
+    std::vector<std::vector<std::byte*>> pages_;
 };
 
 // The rows of a batch of segments given as (start, rows).

@@ -23,12 +23,15 @@ namespace {
 constexpr float kLimit = 2e-4F;
 constexpr std::size_t kVocab = 320;
 
+constexpr ForwardOptions kUnrounded{512, false, quant::KvFormat::f32};
+
 struct Loaded {
     explicit Loaded(std::unique_ptr<Backend> device)
         : backend(std::move(device)),
           file(gguf::File::open(files().trunk)),
           mtp_file(gguf::File::open(files().mtp)),
           config(Config::from_gguf(file)),
+          layout(config, config.ratios, quant::KvFormat::f32),
           store(file, *backend),
           mtp_store(mtp_file, *backend),
           weights(store.load_trunk(config)),
@@ -42,6 +45,7 @@ struct Loaded {
     std::unique_ptr<Backend> backend;
     gguf::File file, mtp_file;
     Config config;
+    KvLayout layout;
     WeightStore store, mtp_store;
     Weights weights;
     MtpWeights mtp_weights;
@@ -91,8 +95,8 @@ std::size_t argmax(const std::vector<float>& logits, std::size_t row) {
 }
 
 TEST_P(Alpha, LogitsAndHiddenStates) {
-    Forward forward(*model.backend, model.config, model.weights, {512, false});
-    KvState state(model.config, model.config.ratios, *model.backend);
+    Forward forward(*model.backend, model.config, model.weights, kUnrounded);
+    KvState state(model.layout, *model.backend);
     const std::vector<std::int32_t> checked = expected.integers("positions");
     forward.probe = [&](std::int64_t layer, Rows streams) {
         std::vector<float> hidden;
@@ -109,9 +113,9 @@ TEST_P(Alpha, LogitsAndHiddenStates) {
 }
 
 TEST_P(Alpha, MtpLogits) {
-    Forward forward(*model.backend, model.config, model.weights, {512, false});
-    MtpForward mtp(*model.backend, model.config, model.mtp_weights, model.weights, {512, false});
-    KvState state(model.config, model.config.ratios, *model.backend);
+    Forward forward(*model.backend, model.config, model.weights, kUnrounded);
+    MtpForward mtp(*model.backend, model.config, model.mtp_weights, model.weights, kUnrounded);
+    KvState state(model.layout, *model.backend);
     const auto mtp_state = mtp.new_state();
     KvState* states[] = {&state};
     KvState* mtp_states[] = {mtp_state.get()};
@@ -128,8 +132,8 @@ TEST_P(Alpha, MtpLogits) {
 // token everywhere: a missing rounding leaves at most 280 of 300, 1e-6 of noise keeps 292 (model.md 18.4).
 TEST_P(Alpha, LogitsWithRounding) {
     constexpr std::size_t kCloseRows = 12;
-    Forward forward(*model.backend, model.config, model.weights, {512, true});
-    KvState state(model.config, model.config.ratios, *model.backend);
+    Forward forward(*model.backend, model.config, model.weights, {512, true, quant::KvFormat::f32});
+    KvState state(model.layout, *model.backend);
     KvState* states[] = {&state};
     forward.run(batch(0, tokens.size(), 0), states);
     std::vector<float> logits(tokens.size() * kVocab);

@@ -98,9 +98,9 @@ TEST_P(Invariance, SnapshotsAtEveryPhaseOfTheCompressors) {
                                 34U, 35U, 36U, 126U, 127U, 128U, 129U, 130U, 131U, 255U, 256U, 257U}) {
         const auto state = runner.new_state();
         runner.prefill(*state, std::span(ids).first(m), 64);
-        const KvState::Snapshot snapshot = state->snapshot();
+        const KvCheckpoint checkpoint = state->checkpoint();
         runner.prefill(*state, model.tokens(static_cast<std::int64_t>(ids.size() - m), 999), 64);
-        state->restore(snapshot);
+        state->restore(checkpoint);
         EXPECT_EQ(state->n_tokens(), static_cast<std::int64_t>(m));
         EXPECT_EQ(runner.prefill(*state, std::span(ids).subspan(m), 50), expected_rows(m, ids.size() - m))
             << m;
@@ -116,7 +116,7 @@ TEST_P(Invariance, FrontierIsCanonical) {
         const auto single = runner.new_state();
         runner.prefill(*whole, std::span(ids).first(n), 512);
         runner.prefill(*single, std::span(ids).first(n), 1);
-        EXPECT_EQ(whole->snapshot().mutable_part, single->snapshot().mutable_part) << n;
+        EXPECT_EQ(whole->checkpoint().state, single->checkpoint().state) << n;
     }
 }
 
@@ -124,7 +124,7 @@ TEST_P(Invariance, MtpBlock) {
     const auto run = [&](int threads, std::size_t chunk) {
         const auto backend = make_cpu_backend(threads);
         test::Runner runner(*backend, model);
-        MtpForward mtp(*backend, model.config, model.mtp, model.weights, {512, true});
+        MtpForward mtp(*backend, model.config, model.mtp, model.weights, {512});
         const auto state = runner.new_state();
         const auto mtp_state = mtp.new_state();
         std::vector<float> all;

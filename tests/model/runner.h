@@ -14,12 +14,13 @@ namespace ds4::test {
 // Runs sessions of a random model step by step and keeps every row's logits.
 class Runner {
   public:
-    Runner(Backend& backend, const RandomModel& model, bool rounding = true)
-        : model_(model), backend_(backend), forward_(backend, model.config, model.weights, {512, rounding}) {}
+    Runner(Backend& backend, const RandomModel& model, quant::KvFormat format = quant::KvFormat::packed)
+        : model_(model),
+          backend_(backend),
+          layout_(model.config, model.config.ratios, format),
+          forward_(backend, model.config, model.weights, {512, true, format}) {}
 
-    std::unique_ptr<KvState> new_state() const {
-        return std::make_unique<KvState>(model_.config, model_.config.ratios, backend_);
-    }
+    std::unique_ptr<KvState> new_state() const { return std::make_unique<KvState>(layout_, backend_); }
 
     struct Item {
         KvState* state;
@@ -59,10 +60,12 @@ class Runner {
     }
 
     Forward& forward() { return forward_; }
+    const KvLayout& layout() const { return layout_; }
 
   private:
     const RandomModel& model_;
     Backend& backend_;
+    KvLayout layout_;
     Forward forward_;
 };
 

@@ -11,6 +11,7 @@
 // step that reaches its end throws. Without a rule the answer ends.
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 #include <fstream>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -93,7 +94,7 @@ struct Session::Impl {
     std::int64_t context;
     std::vector<TokenId> tokens;
     std::vector<float> logits;
-    std::vector<std::int64_t> points;
+    std::vector<CheckpointPtr> points;
     std::vector<TokenId> plan;  // what is still to be said, last first
     TokenId chosen = 0;
     bool fails = false;
@@ -130,6 +131,63 @@ void Session::Impl::choose() {
     logits[static_cast<std::size_t>(chosen)] = 30.0F;
 }
 
+// ---- Checkpoint: a token's row is its id, and there is no other state ----
+
+struct Checkpoint::Impl {
+    std::vector<TokenId> tokens;
+    std::vector<float> logits;
+};
+
+Checkpoint::Checkpoint(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Checkpoint::~Checkpoint() = default;
+
+std::int64_t Checkpoint::n_tokens() const {
+    return static_cast<std::int64_t>(impl_->tokens.size());
+}
+std::vector<TokenId> Checkpoint::tokens(std::int64_t from) const {
+    return {impl_->tokens.begin() + from, impl_->tokens.end()};
+}
+std::size_t Checkpoint::bytes() const {
+    return 64;
+}
+std::size_t Checkpoint::rows_bytes(std::int64_t from) const {
+    return static_cast<std::size_t>(n_tokens() - from) * sizeof(TokenId);
+}
+void Checkpoint::read_rows(std::int64_t from, std::span<std::byte> out) const {
+    std::memcpy(out.data(), impl_->tokens.data() + from, out.size());
+}
+std::span<const std::byte> Checkpoint::state() const {
+    return std::as_bytes(std::span(impl_->tokens).last(1));
+}
+std::span<const float> Checkpoint::logits() const {
+    return impl_->logits;
+}
+
+struct CheckpointLoader::Impl {
+    std::vector<TokenId> tokens;
+};
+
+CheckpointLoader::CheckpointLoader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+CheckpointLoader::~CheckpointLoader() = default;
+
+std::int64_t CheckpointLoader::n_tokens() const {
+    return static_cast<std::int64_t>(impl_->tokens.size());
+}
+std::size_t CheckpointLoader::rows_bytes(std::int64_t n_more) const {
+    return static_cast<std::size_t>(n_more) * sizeof(TokenId);
+}
+std::size_t CheckpointLoader::state_bytes(std::int64_t) const {
+    return sizeof(TokenId);
+}
+void CheckpointLoader::add(std::span<const TokenId> tokens, std::span<const std::byte> rows) {
+    if (rows.size() != tokens.size_bytes()) throw Error("rows and tokens are not as many");
+    impl_->tokens.insert(impl_->tokens.end(), tokens.begin(), tokens.end());
+}
+CheckpointPtr CheckpointLoader::finish(std::span<const std::byte>, std::span<const float> logits) {
+    return CheckpointPtr(new Checkpoint(
+        std::make_unique<Checkpoint::Impl>(Checkpoint::Impl{impl_->tokens, {logits.begin(), logits.end()}})));
+}
+
 // ---- Engine ----
 
 std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
@@ -156,10 +214,30 @@ MemoryPlan Engine::memory_plan(std::int64_t) const {
 std::int64_t Engine::max_batch() const {
     return impl_->options.max_batch;
 }
+std::unique_ptr<CheckpointLoader> Engine::load_checkpoint() {
+    return std::unique_ptr<CheckpointLoader>(
+        new CheckpointLoader(std::make_unique<CheckpointLoader::Impl>()));
+}
+std::size_t Engine::kv_bytes() const {
+    return 0;
+}
+const std::string& Engine::kv_fingerprint() const {
+    static const std::string fingerprint(40, '5');
+    return fingerprint;
+}
 std::unique_ptr<Session> Engine::new_session(std::int64_t context) {
+    return resume({}, context);
+}
+std::unique_ptr<Session> Engine::resume(std::span<const CheckpointPtr> points, std::int64_t context) {
     if (context > impl_->info.max_context) throw ContextError("the script's context is smaller");
     const std::int64_t n = context > 0 ? context : impl_->info.max_context;
-    return std::unique_ptr<Session>(new Session(std::make_unique<Session::Impl>(*this, n)));
+    auto session = std::make_unique<Session::Impl>(*this, n);
+    if (!points.empty()) {
+        session->points.assign(points.begin(), points.end());
+        session->tokens = points.back()->tokens();
+        session->choose();
+    }
+    return std::unique_ptr<Session>(new Session(std::move(session)));
 }
 
 void Engine::step(std::span<const Work> work) {
@@ -200,15 +278,29 @@ std::span<const float> Session::logits() const {
     return impl_->logits;
 }
 
-void Session::mark() {
-    if (impl_->points.empty() || impl_->points.back() != n_tokens()) impl_->points.push_back(n_tokens());
+std::span<const CheckpointPtr> Session::points() const {
+    return impl_->points;
+}
+
+CheckpointPtr Session::mark() {
+    if (n_tokens() == 0) return nullptr;
+    auto& points = impl_->points;
+    if (points.empty() || points.back()->n_tokens() != n_tokens()) {
+        points.push_back(CheckpointPtr(new Checkpoint(
+            std::make_unique<Checkpoint::Impl>(Checkpoint::Impl{impl_->tokens, impl_->logits}))));
+    }
+    return points.back();
+}
+
+void Session::keep_points(std::size_t n) {
+    while (impl_->points.size() > n) impl_->points.erase(impl_->points.begin());
 }
 
 std::int64_t Session::rewind(std::int64_t n) {
     if (n == n_tokens()) return n;
     auto& points = impl_->points;
-    while (!points.empty() && points.back() > n) points.pop_back();
-    impl_->tokens.resize(points.empty() ? 0 : static_cast<std::size_t>(points.back()));
+    while (!points.empty() && points.back()->n_tokens() > n) points.pop_back();
+    impl_->tokens = points.empty() ? std::vector<TokenId>{} : points.back()->tokens();
     impl_->plan.clear();
     if (!impl_->tokens.empty()) impl_->choose();
     return n_tokens();

@@ -175,7 +175,8 @@ void print_tensors(const gguf::File& file, const Config* config) {
 void print_plan(const gguf::File& file, const Config& config, const Options& options) {
     double weights = 0;
     for (const gguf::Tensor& t : file.tensors()) weights += static_cast<double>(t.data.size());
-    const auto kv = static_cast<double>(KvState::bytes_for(config, config.ratios, options.context));
+    const auto kv = static_cast<double>(
+        KvLayout(config, config.ratios, quant::KvFormat::packed).bytes_for(options.context));
     const auto work = static_cast<double>(Workspace::bytes_for(config, options.max_batch));
     std::cout << "\nmemory for one session of " << options.context << " tokens\n"
               << "  weights, mapped    " << app::human_bytes(weights) << '\n'

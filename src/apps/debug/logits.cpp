@@ -59,13 +59,15 @@ class LogitsRun {
           backend_(o.device == "reference" ? make_reference_backend() : make_cpu_backend(o.threads)),
           store_(file_, *backend_),
           weights_(store_.load_trunk(config_)),
-          forward_(*backend_, config_, weights_, {o.chunk, o.rounding}),
-          state_(config_, config_.ratios, *backend_) {
+          forward_options_{o.chunk, o.rounding, o.rounding ? quant::KvFormat::packed : quant::KvFormat::f32},
+          layout_(config_, config_.ratios, forward_options_.kv_format),
+          forward_(*backend_, config_, weights_, forward_options_),
+          state_(layout_, *backend_) {
         if (o.mtp_model.empty()) return;
         mtp_file_ = gguf::File::open(o.mtp_model);
         mtp_store_.emplace(*mtp_file_, *backend_);
         mtp_weights_ = mtp_store_->load_mtp(config_);
-        mtp_.emplace(*backend_, config_, mtp_weights_, weights_, ForwardOptions{o.chunk, o.rounding});
+        mtp_.emplace(*backend_, config_, mtp_weights_, weights_, forward_options_);
         mtp_state_ = mtp_->new_state();
     }
 
@@ -132,6 +134,8 @@ class LogitsRun {
     std::unique_ptr<Backend> backend_;
     WeightStore store_;
     Weights weights_;
+    ForwardOptions forward_options_;
+    KvLayout layout_;
     Forward forward_;
     KvState state_;
     std::optional<gguf::File> mtp_file_;

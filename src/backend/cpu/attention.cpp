@@ -5,6 +5,7 @@
 
 #include "backend/cpu/attention_kernel.h"
 #include "backend/cpu/grain.h"
+#include "backend/cpu/kv_rows.h"
 #include "backend/cpu/vector.h"
 
 namespace ds4::cpu {
@@ -40,10 +41,13 @@ class VisibleRows {
 
     std::int64_t count() const { return n_raw_ + n_compressed_; }
 
-    const float* operator[](std::int64_t i) const {
+    // Row i, decoded into `room` (D) if it is not there as f32.
+    const float* get(std::int64_t i, float* room) const {
         if (i >= n_raw_) {
             const std::int64_t c = i - n_raw_;
-            return history_.compressed.row(list_ != nullptr ? list_[c] : c);
+            const std::byte* stored = history_.compressed.row(list_ != nullptr ? list_[c] : c);
+            cpu::decode_kv_row(history_.compressed.format, stored, room);
+            return room;
         }
         const std::int64_t position = oldest_ + i;
         if (position >= segment_.start) return kv_.row(segment_.first_row + position - segment_.start);
@@ -63,8 +67,9 @@ class VisibleRows {
 // Up to kTilesAtOnce tiles of heads of one query. A block of keys stays in the cache for all of them.
 constexpr std::int64_t kTilesAtOnce = 16;
 
+// room: (kKeyBlock, D)
 void attend(const Attention& attention, const VisibleRows& visible, std::int64_t first_head,
-            std::int64_t n_heads, const float* q, float* out) {
+            std::int64_t n_heads, const float* q, float* room, float* out) {
     const std::int64_t d = attention.head_dim;
     const auto width = static_cast<std::size_t>(d);
     const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d)));
@@ -76,7 +81,7 @@ void attend(const Attention& attention, const VisibleRows& visible, std::int64_t
     const float* keys[kKeyBlock];
     for (std::int64_t first = 0; first < visible.count(); first += kBlock) {
         const std::int64_t n_keys = std::min(kBlock, visible.count() - first);
-        for (std::int64_t k = 0; k < n_keys; ++k) keys[k] = visible[first + k];
+        for (std::int64_t k = 0; k < n_keys; ++k) keys[k] = visible.get(first + k, room + k * d);
         for (std::int64_t h = 0; h < n_heads; h += kTile) {
             attend_block(q + h * d, static_cast<std::size_t>(std::min(kTile, n_heads - h)), keys,
                          static_cast<std::size_t>(n_keys), width, scale, state + h, out + h * d);
@@ -90,11 +95,15 @@ void attend(const Attention& attention, const VisibleRows& visible, std::int64_t
 }  // namespace
 
 // Tasks are (row, tile of heads), tiles of a row next to each other.
-void attention(ThreadPool& pool, const Attention& attention, const BatchRows& batch,
-               std::span<const LayerHistory> history, const Selection& selection, Rows q, Rows kv, Rows out) {
+void WindowAttention::run(const Attention& attention, const BatchRows& batch,
+                          std::span<const LayerHistory> history, const Selection& selection, Rows q, Rows kv,
+                          Rows out) {
     const std::int64_t n_tiles = (attention.n_heads + kTile - 1) / kTile;
     const auto n_tasks = static_cast<std::size_t>(batch.n_rows() * n_tiles);
-    pool.parallel_for(n_tasks, [&](std::size_t begin, std::size_t end) {
+    const auto block_floats = static_cast<std::size_t>(kBlock * attention.head_dim);
+    float* blocks = keys_.take(static_cast<std::size_t>(pool_.size()) * block_floats);
+    pool_.parallel_for(n_tasks, [&](std::size_t begin, std::size_t end, int member) {
+        float* room = blocks + static_cast<std::size_t>(member) * block_floats;
         const auto last = static_cast<std::int64_t>(end);
         for (auto task = static_cast<std::int64_t>(begin); task < last;) {
             const std::int64_t row = task / n_tiles;
@@ -105,7 +114,7 @@ void attention(ThreadPool& pool, const Attention& attention, const BatchRows& ba
             const std::int64_t first_head = tile * kTile;
             const std::int64_t n_heads = std::min(n * kTile, attention.n_heads - first_head);
             const std::int64_t offset = first_head * attention.head_dim;
-            attend(attention, visible, first_head, n_heads, q.row(row) + offset, out.row(row) + offset);
+            attend(attention, visible, first_head, n_heads, q.row(row) + offset, room, out.row(row) + offset);
             task += n;
         }
     });

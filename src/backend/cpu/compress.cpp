@@ -52,9 +52,11 @@ void finish_row(const Compressor& c, std::int64_t window, float* row) {
     }
 }
 
-// Pools one closed window into its row. slots: room for 2 * slots pointers. Tokens of the previous window
-// speak through the first half of their channels, those of the closed one through the second (ratio 4).
-void emit_row(const Compressor& c, const Stream& stream, std::int64_t window, const float** slots) {
+// Pools one closed window into its row. slots: room for 2 * slots pointers; row: for the row (dim). Tokens of
+// the previous window speak through the first half of their channels, those of the closed one through the
+// second (ratio 4).
+void emit_row(const Compressor& c, const Stream& stream, std::int64_t window, const float** slots,
+              float* row) {
     const std::int64_t n_slots = stream.overlapping ? 2 * c.ratio : c.ratio;
     const float** values = slots;
     const float** scores = slots + n_slots;
@@ -65,9 +67,9 @@ void emit_row(const Compressor& c, const Stream& stream, std::int64_t window, co
         values[s] = stream.value_at(position) + half;
         scores[s] = stream.score_at(position) + half;
     }
-    float* row = stream.rows.row(window);
     softmax_pool(values, scores, static_cast<std::size_t>(n_slots), static_cast<std::size_t>(c.dim), row);
     finish_row(c, window, row);
+    quant::encode_kv_row(stream.rows.format, row, stream.rows.row(window));
 }
 
 // Leaves the canonical frontier after the segment, model.md 7.1. A slot of the previous window may come from
@@ -140,13 +142,16 @@ void CompressorRows::emit_windows(const Feed& feed) {
 
     const auto slots_per_thread = static_cast<std::size_t>(4 * feed.compressor.ratio);
     const float** slots = slots_.take(static_cast<std::size_t>(pool_.size()) * slots_per_thread);
+    const auto dim = static_cast<std::size_t>(feed.compressor.dim);
+    float* rows = row_.take(static_cast<std::size_t>(pool_.size()) * dim);
     const auto emit = [&](std::size_t begin, std::size_t end, int member) {
         for (auto i = static_cast<std::int64_t>(begin); i < static_cast<std::int64_t>(end); ++i) {
             const std::int64_t* after = std::upper_bound(first, first + feed.n_streams(), i);
             const auto s = static_cast<std::size_t>(after - first) - 1;
             const Stream stream = feed.stream(s);
             emit_row(feed.compressor, stream, stream.first_window() + i - first[s],
-                     slots + static_cast<std::size_t>(member) * slots_per_thread);
+                     slots + static_cast<std::size_t>(member) * slots_per_thread,
+                     rows + static_cast<std::size_t>(member) * dim);
         }
     };
     constexpr std::int64_t kStepsPerExp = 4;

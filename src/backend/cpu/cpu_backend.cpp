@@ -62,7 +62,9 @@ class CpuBackend final : public Backend {
               Rows x) override {
         cpu::rope(pool_, rope, positions, head_dim, inverse, x);
     }
-    void round_fp8(Rows x, std::int64_t n_skip) override { cpu::round_fp8(pool_, x, n_skip); }
+    void round_fp8(Rows x, std::int64_t n_tail, bool tail_to_f16) override {
+        cpu::round_fp8(pool_, x, n_tail, tail_to_f16);
+    }
     void round_hadamard_fp4(Rows x, std::int64_t head_dim) override {
         cpu::round_hadamard_fp4(pool_, x, head_dim);
     }
@@ -76,7 +78,7 @@ class CpuBackend final : public Backend {
     }
     void attention(const Attention& attention, const BatchRows& batch, std::span<const LayerHistory> history,
                    const Selection& selection, Rows q, Rows kv, Rows out) override {
-        cpu::attention(pool_, attention, batch, history, selection, q, kv, out);
+        attention_.run(attention, batch, history, selection, q, kv, out);
     }
     void store_window(const BatchRows& batch, std::span<const LayerHistory> history, Rows kv) override {
         cpu::store_window(pool_, batch, history, kv);
@@ -96,6 +98,7 @@ class CpuBackend final : public Backend {
     cpu::Matmul matmul_{pool_};
     cpu::Streams streams_{pool_, matmul_};
     cpu::CompressorRows compressor_{pool_};
+    cpu::WindowAttention attention_{pool_};
     cpu::RowSelector selector_{pool_};
     cpu::ExpertRouter router_{pool_};
     cpu::RoutedExperts experts_{pool_};

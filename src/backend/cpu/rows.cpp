@@ -5,6 +5,7 @@
 
 #include "backend/cpu/grain.h"
 #include "backend/cpu/vector.h"
+#include "quant/kv_rows.h"
 #include "quant/rounding.h"
 
 namespace ds4::cpu {
@@ -101,9 +102,12 @@ void rope(ThreadPool& pool, const Rope& rope, std::span<const std::int32_t> posi
     });
 }
 
-void round_fp8(ThreadPool& pool, Rows x, std::int64_t n_skip) {
-    for_each(pool, x.n, 4 * x.width,
-             [&](std::int64_t r) { quant::round_fp8(x.row(r), static_cast<std::size_t>(x.width - n_skip)); });
+void round_fp8(ThreadPool& pool, Rows x, std::int64_t n_tail, bool tail_to_f16) {
+    const std::int64_t n = x.width - n_tail;
+    for_each(pool, x.n, 4 * x.width, [&](std::int64_t r) {
+        quant::round_fp8(x.row(r), static_cast<std::size_t>(n));
+        if (tail_to_f16) quant::round_f16(x.row(r) + n, static_cast<std::size_t>(n_tail));
+    });
 }
 
 void round_hadamard_fp4(ThreadPool& pool, Rows x, std::int64_t head_dim) {

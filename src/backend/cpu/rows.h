@@ -27,7 +27,7 @@ void add(ThreadPool& pool, Rows x, Rows y);
 void swiglu(ThreadPool& pool, Rows gate, Rows up, float clamp);
 void rope(ThreadPool& pool, const Rope& rope, std::span<const std::int32_t> positions, std::int64_t head_dim,
           bool inverse, Rows x);
-void round_fp8(ThreadPool& pool, Rows x, std::int64_t n_skip);
+void round_fp8(ThreadPool& pool, Rows x, std::int64_t n_tail, bool tail_to_f16);
 void round_hadamard_fp4(ThreadPool& pool, Rows x, std::int64_t head_dim);
 
 }  // namespace ds4::cpu

@@ -7,6 +7,7 @@
 
 #include "backend/cpu/grain.h"
 #include "backend/cpu/index_kernel.h"
+#include "backend/cpu/kv_rows.h"
 
 namespace ds4::cpu {
 namespace {
@@ -36,12 +37,15 @@ std::int64_t n_visible(const Segment& segment, std::int64_t row) {
     return (segment.start + row - segment.first_row + 1) / kRatio;
 }
 
-// Keys [first, first + n) as (head_dim, kIndexKeys), n <= kIndexKeys; the places behind them are zero.
+// Keys [first, first + n) as (head_dim, kIndexKeys), n <= kIndexKeys; the places behind them are zero. Behind
+// the block there is room for one more key.
 void transpose_keys(const PagedRows& rows, std::int64_t first, std::int64_t n, std::int64_t head_dim,
                     float* out) {
+    float* key = out + head_dim * kBlock;
     for (std::int64_t k = 0; k < kBlock; ++k) {
-        const float* key = k < n ? rows.row(first + k) : nullptr;
-        for (std::int64_t i = 0; i < head_dim; ++i) out[i * kBlock + k] = key != nullptr ? key[i] : 0.0F;
+        if (k < n) cpu::decode_kv_row(rows.format, rows.row(first + k), key);
+        if (k == n) std::fill_n(key, head_dim, 0.0F);
+        for (std::int64_t i = 0; i < head_dim; ++i) out[i * kBlock + k] = key[i];
     }
 }
 
@@ -92,7 +96,7 @@ void RowSelector::run(const BatchRows& batch, std::span<const LayerHistory> hist
 void RowSelector::score(std::span<const Group> groups, std::span<const LayerHistory> history,
                         const Queries& queries, const Ranks& ranks) {
     const std::int64_t n_chunks = (ranks.stride + kKeyChunk - 1) / kKeyChunk;
-    const auto block_floats = static_cast<std::size_t>(queries.head_dim * kBlock);
+    const auto block_floats = static_cast<std::size_t>(queries.head_dim * (kBlock + 1));
     float* blocks = keys_.take(static_cast<std::size_t>(pool_.size()) * block_floats);
 
     const auto score_chunk = [&](std::int64_t g, std::int64_t first, float* keys) {

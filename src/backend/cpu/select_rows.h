@@ -48,7 +48,7 @@ class RowSelector {
     ThreadPool& pool_;
     Scratch<Group> groups_;
     Scratch<std::uint64_t> ranks_;
-    Scratch<float> keys_;  // one transposed block per thread
+    Scratch<float> keys_;  // one transposed block and a key per thread
 };
 
 }  // namespace ds4::cpu

@@ -200,9 +200,11 @@ class Reference final : public Backend {
         }
     }
 
-    void round_fp8(Rows x, std::int64_t n_skip) override {
+    void round_fp8(Rows x, std::int64_t n_tail, bool tail_to_f16) override {
+        const std::int64_t n = x.width - n_tail;
         for (std::int64_t r = 0; r < x.n; ++r) {
-            quant::round_fp8(x.row(r), static_cast<std::size_t>(x.width - n_skip));
+            quant::round_fp8(x.row(r), static_cast<std::size_t>(n));
+            if (tail_to_f16) quant::round_f16(x.row(r) + n, static_cast<std::size_t>(n_tail));
         }
     }
 
@@ -239,10 +241,10 @@ class Reference final : public Backend {
                 if (n > selection.capacity) {
                     std::vector<float> scores;
                     for (std::int64_t row = 0; row < n; ++row) {
-                        const float* key = history[s].indexer.row(row);
+                        const std::vector<float> key = stored_row(history[s].indexer, row);
                         double sum = 0;
                         for (std::int64_t h = 0; h < weight.width; ++h) {
-                            const double product = dot(q.row(r) + h * head_dim, key, head_dim);
+                            const double product = dot(q.row(r) + h * head_dim, key.data(), head_dim);
                             sum += static_cast<double>(weight.row(r)[h]) * std::max(0.0, product);
                         }
                         scores.push_back(static_cast<float>(sum));
@@ -265,7 +267,7 @@ class Reference final : public Backend {
             const Segment& segment = batch.segments[s];
             for (std::int64_t i = 0; i < segment.n_rows; ++i) {
                 const std::int64_t r = segment.first_row + i;
-                const std::vector<const float*> keys =
+                const std::vector<std::vector<float>> keys =
                     visible_rows(attention, segment, history[s], selection, kv, segment.start + i, r);
                 for (std::int64_t h = 0; h < attention.n_heads; ++h) {
                     attend(q.row(r) + h * d, keys, d, attention.sinks.data[h], out.row(r) + h * d);
@@ -356,7 +358,8 @@ class Reference final : public Backend {
 
         const std::int64_t index = position / c.ratio;
         const std::int64_t n_slots = overlapping ? 2 * c.ratio : c.ratio;
-        float* row = rows.row(index);
+        std::vector<float> pooled(static_cast<std::size_t>(c.dim));
+        float* row = pooled.data();
         for (std::int64_t i = 0; i < c.dim; ++i) row[i] = pool(frontier, n_slots, c.ratio, width, c.dim, i);
         const double scale = inverse_rms(row, c.dim, c.rms_eps);
         for (std::int64_t i = 0; i < c.dim; ++i) {
@@ -370,6 +373,7 @@ class Reference final : public Backend {
             quant::hadamard(row, static_cast<std::size_t>(c.dim));
             quant::round_fp4(row, static_cast<std::size_t>(c.dim));
         }
+        quant::encode_kv_row(rows.format, row, rows.row(index));
         close_window(frontier, overlapping, c.ratio, width);
     }
 
@@ -407,34 +411,42 @@ class Reference final : public Backend {
         std::fill_n(frontier.score + open, n, -std::numeric_limits<float>::infinity());
     }
 
-    static std::vector<const float*> visible_rows(const Attention& attention, const Segment& segment,
-                                                  const LayerHistory& history, const Selection& selection,
-                                                  Rows kv, std::int64_t position, std::int64_t r) {
-        std::vector<const float*> keys;
+    static std::vector<float> stored_row(const PagedRows& rows, std::int64_t i) {
+        std::vector<float> values(static_cast<std::size_t>(rows.format.width));
+        quant::decode_kv_row(rows.format, rows.row(i), values.data());
+        return values;
+    }
+
+    static std::vector<std::vector<float>> visible_rows(const Attention& attention, const Segment& segment,
+                                                        const LayerHistory& history,
+                                                        const Selection& selection, Rows kv,
+                                                        std::int64_t position, std::int64_t r) {
+        std::vector<std::vector<float>> keys;
         for (std::int64_t p = std::max<std::int64_t>(0, position - attention.window + 1); p <= position;
              ++p) {
-            keys.push_back(p >= segment.start ? kv.row(segment.first_row + p - segment.start)
-                                              : history.window + p % history.window_rows * kv.width);
+            const float* row = p >= segment.start ? kv.row(segment.first_row + p - segment.start)
+                                                  : history.window + p % history.window_rows * kv.width;
+            keys.emplace_back(row, row + kv.width);
         }
         if (attention.ratio == 0) return keys;
         if (selection.rows == nullptr) {
             const std::int64_t n = (position + 1) / attention.ratio;
-            for (std::int64_t i = 0; i < n; ++i) keys.push_back(history.compressed.row(i));
+            for (std::int64_t i = 0; i < n; ++i) keys.push_back(stored_row(history.compressed, i));
         } else {
             const std::int32_t* list = selection.rows + r * selection.capacity;
             for (std::int32_t i = 0; i < selection.count[r]; ++i)
-                keys.push_back(history.compressed.row(list[i]));
+                keys.push_back(stored_row(history.compressed, list[i]));
         }
         return keys;
     }
 
-    static void attend(const float* q, const std::vector<const float*>& keys, std::int64_t d, float sink,
-                       float* out) {
+    static void attend(const float* q, const std::vector<std::vector<float>>& keys, std::int64_t d,
+                       float sink, float* out) {
         const double scale = 1.0 / std::sqrt(static_cast<double>(d));
         std::vector<double> score;
         auto top = static_cast<double>(sink);
-        for (const float* key : keys) {
-            score.push_back(scale * dot(q, key, d));
+        for (const std::vector<float>& key : keys) {
+            score.push_back(scale * dot(q, key.data(), d));
             top = std::max(top, score.back());
         }
         double sum = std::exp(static_cast<double>(sink) - top);

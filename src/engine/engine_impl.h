@@ -1,0 +1,57 @@
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "ds4/engine.h"
+#include "gguf/gguf.h"
+#include "model/forward.h"
+#include "model/kv_state.h"
+#include "tokenizer/tokenizer.h"
+
+namespace ds4 {
+
+struct Engine::Impl {
+    explicit Impl(const EngineOptions& o);
+
+    EngineOptions options;
+    gguf::File file;
+    Config config;
+    std::optional<tokenizer::Tokenizer> tokenizer;
+    std::unique_ptr<Backend> backend;
+    WeightStore store;
+    Weights weights;
+    ForwardOptions forward_options;
+    KvLayout layout;
+    Forward forward;
+    std::shared_ptr<KvMeter> meter = std::make_shared<KvMeter>(0);
+    std::string fingerprint;
+    ModelInfo info;
+
+    // The batch of the step in progress; members so that a step allocates nothing in steady state.
+    std::mutex step_mutex;
+    std::vector<TokenId> tokens;
+    std::vector<std::int32_t> positions;
+    std::vector<Segment> segments;
+    std::vector<KvState*> states;
+
+    std::int64_t check_context(std::int64_t context) const;  // 0: the most there is
+    void check_token(TokenId token) const;
+    void check(std::span<const Work> work) const;
+    void collect(std::span<const Work> work);
+};
+
+// Engine::kv_fingerprint.
+std::string kv_fingerprint(const gguf::File& file, const ForwardOptions& options);
+
+struct Checkpoint::Impl {
+    Engine::Impl& engine;
+    KvCheckpoint kv;
+    std::vector<float> logits;  // (vocab)
+    KvBytes held;               // by the logits
+};
+
+}  // namespace ds4
