@@ -1,0 +1,209 @@
+#include "kv/store.h"
+
+#include <gmock/gmock.h>
+
+#include "kv/stores.h"
+
+namespace ds4 {
+namespace {
+
+using kv::Store;
+using test::Stores;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::SizeIs;
+
+std::vector<std::int64_t> lengths(const std::vector<Store::Found>& found) {
+    std::vector<std::int64_t> all;
+    for (const Store::Found& f : found) all.push_back(f.n_tokens);
+    return all;
+}
+
+TEST_F(Stores, WhatWasSavedGoesOnBitForBit) {
+    const auto live = session(40);
+    std::vector<CheckpointPtr> points;
+    for (const std::size_t n : {40U, 41U, 130U, 131U, 260U}) {
+        live->append(std::span(ids).subspan(static_cast<std::size_t>(live->n_tokens()),
+                                            n - static_cast<std::size_t>(live->n_tokens())));
+        points.push_back(live->mark());
+    }
+    {
+        Store store(options(), engine());
+        for (const CheckpointPtr& point : points)
+            EXPECT_EQ(store.save(save_of(point)), Store::Saved::written);
+        EXPECT_EQ(store.save(save_of(points[2])), Store::Saved::known);
+        EXPECT_EQ(store.totals().n_files, 5U);
+    }
+    // Another process, later.
+    Store store(options(), engine());
+    const auto found = store.find(key_of(ids));
+    EXPECT_THAT(lengths(found), ElementsAre(260, 131, 130, 41, 40));
+    const std::vector<float> expected = finish(points.back());
+    for (const Store::Found& f : found) {
+        const auto loaded = store.load(f);
+        ASSERT_TRUE(loaded);
+        EXPECT_EQ(loaded->points.back()->n_tokens(), f.n_tokens);
+        EXPECT_EQ(finish(loaded->points.back()), expected) << f.n_tokens;
+    }
+    EXPECT_THAT(log, SizeIs(0));
+}
+
+TEST_F(Stores, AFileHoldsOnlyWhatItsParentLacks) {
+    const auto live = session(250);
+    const CheckpointPtr first = live->mark();
+    live->append(std::span(ids).subspan(250, 4));
+    const CheckpointPtr second = live->mark();
+    Store store(options(), engine());
+    store.save(save_of(first));
+    const auto before = store.totals().bytes_written;
+    store.save(save_of(second));
+    const auto more = store.totals().bytes_written - before;
+    // One row of each ratio-4 layer, four tokens, their text, the state.
+    EXPECT_LT(more, second->state().size() + second->logits().size_bytes() + 1500);
+    EXPECT_GT(before, first->rows_bytes(0));
+}
+
+TEST_F(Stores, FindsOnlyTrueBeginnings) {
+    Store store(options(), engine());
+    store.save(save_of(session(40)->mark()));
+    std::vector<TokenId> other(ids.begin(), ids.end());
+    other[20] = 7;
+    EXPECT_THAT(store.find(key_of(other)), SizeIs(0));
+    EXPECT_THAT(store.find(key_of(std::span(ids).first(39))), SizeIs(0));
+    EXPECT_THAT(store.find(key_of(std::span(ids).first(40))), SizeIs(1));
+    // The same bytes with a forged control token in them have another name.
+    kv::Key forged = key_of(ids);
+    forged.forged_end = 30;
+    EXPECT_THAT(store.find(forged), SizeIs(0));
+    forged.forged_end = text_of(std::span(ids).first(40)).size() + 1;
+    EXPECT_THAT(store.find(forged), SizeIs(1));
+    auto save = save_of(session(50)->mark());
+    save.key = [&] {
+        kv::Key key = key_of(std::span(ids).first(50));
+        key.forged_end = 30;
+        return key;
+    };
+    store.save(save);
+    EXPECT_THAT(lengths(store.find(key_of(ids))), ElementsAre(40));
+    forged.forged_end = 30;
+    EXPECT_THAT(lengths(store.find(forged)), ElementsAre(50));
+}
+
+TEST_F(Stores, KeepsItsBudgetAndItsParents) {
+    kv::StoreOptions o = options();
+    std::vector<CheckpointPtr> points;
+    {
+        const auto live = session(30);
+        for (int i = 0; i < 8; ++i) {
+            points.push_back(live->mark());
+            live->append(std::span(ids).subspan(static_cast<std::size_t>(live->n_tokens()), 30));
+        }
+    }
+    const auto other = engine().new_session();
+    other->append(std::span(ids).subspan(100, 90));
+    {
+        Store store(options(), engine());
+        for (const CheckpointPtr& point : points) store.save(save_of(point));
+        o.max_bytes = store.totals().n_bytes + 100;
+    }
+    Store store(o, engine());
+    EXPECT_THAT(store.find(key_of(ids)), SizeIs(8));
+    clock += 100;
+    EXPECT_EQ(store.save(save_of(other->mark())), Store::Saved::written);
+    EXPECT_LE(store.totals().n_bytes, o.max_bytes);
+    // The longest of the chain went, for it is nobody's parent; all others still have their beginning.
+    const auto left = store.find(key_of(ids));
+    EXPECT_LT(left.size(), 8U);
+    for (const Store::Found& f : left) EXPECT_TRUE(store.load(f)) << f.n_tokens;
+    o.max_bytes = 1000;
+    Store tiny(o, engine());
+    EXPECT_EQ(tiny.totals().n_bytes, 0U);
+    EXPECT_EQ(tiny.save(save_of(points[0])), Store::Saved::no_room);
+}
+
+TEST_F(Stores, EveryCorruptByteIsSeen) {
+    CheckpointPtr point, whole;
+    {
+        const auto live = session(20);
+        point = live->mark();
+        live->append(std::span(ids).subspan(20, 2));
+        whole = live->mark();
+    }
+    auto save = save_of(point);
+    save.tool_map = [](std::string_view) { return std::vector<kv::ToolMapEntry>{{"call_1", "block"}}; };
+    Store(options(), engine()).save(save);
+    const auto path = files().front();
+    std::ifstream in(path, std::ios::binary);
+    const std::string bytes{std::istreambuf_iterator<char>(in), {}};
+    std::size_t n_harmless = 0;
+    // All of the header, text, tokens and tool map; of the long sections every 37th byte: one checksum covers
+    // each.
+    for (std::size_t at = 0; at < bytes.size(); at += at < 1200 || at + 40 > bytes.size() ? 1 : 37) {
+        const char old = bytes[at];
+        for (const char value : {static_cast<char>(~old), '\0', static_cast<char>(old + 1)}) {
+            if (value == old) continue;
+            std::filesystem::remove_all(directory.path() / "kv");
+            std::filesystem::create_directory(directory.path() / "kv");
+            std::string broken = bytes;
+            broken[at] = value;
+            std::ofstream(path, std::ios::binary) << broken;
+            Store store(options(), engine());
+            const auto found = store.find(key_of(ids));
+            if (found.empty()) continue;
+            const auto loaded = store.load(found.front());
+            if (!loaded) continue;
+            // Hits or last use: it decides about nothing but what is deleted first.
+            EXPECT_TRUE((at >= 12 && at < 16) || (at >= 32 && at < 40)) << at;
+            EXPECT_TRUE(std::ranges::equal(loaded->points.back()->state(), point->state()));
+            ++n_harmless;
+        }
+    }
+    EXPECT_GE(n_harmless, 24U);
+    EXPECT_THAT(log, testing::Contains(HasSubstr("set aside")));
+}
+
+TEST_F(Stores, AMissingBeginningIsAMiss) {
+    {
+        const auto live = session(30);
+        const CheckpointPtr first = live->mark();
+        live->append(std::span(ids).subspan(30, 30));
+        Store store(options(), engine());
+        store.save(save_of(first));
+        store.save(save_of(live->mark()));
+        std::filesystem::remove(directory.path() / "kv" /
+                                (kv::key_name(text_of(std::span(ids).first(30)), false) + ".kv"));
+    }
+    Store store(options(), engine());
+    const auto found = store.find(key_of(ids));
+    ASSERT_THAT(lengths(found), ElementsAre(60));
+    EXPECT_FALSE(store.load(found.front()));
+    EXPECT_THAT(log.back(), HasSubstr("is missing"));
+    EXPECT_THAT(store.find(key_of(ids)), SizeIs(0));
+    EXPECT_THAT(files(".bad"), SizeIs(1));
+}
+
+TEST_F(Stores, OtherModelsAndContextsAreLeftAlone) {
+    Store(options(), engine()).save(save_of(session(60)->mark()));
+    kv::StoreOptions o = options();
+    o.context = 400;
+    EXPECT_THAT(Store(o, engine()).find(key_of(ids)), SizeIs(0));
+    o = options();
+    o.min_tokens = 61;
+    EXPECT_THAT(Store(o, engine()).find(key_of(ids)), SizeIs(0));
+    o = options();
+    o.rejects_other_quant = true;
+    o.quant_bits = 4;
+    EXPECT_THAT(Store(o, engine()).find(key_of(ids)), SizeIs(0));
+    EXPECT_THAT(files(), SizeIs(1));
+}
+
+TEST_F(Stores, AClockThatGoesBackwardsDeletesNothingEarly) {
+    Store(options(), engine()).save(save_of(session(60)->mark()));
+    clock -= 1'000'000;
+    Store store(options(), engine());
+    EXPECT_EQ(store.find(key_of(ids)).size(), 1U);
+    EXPECT_TRUE(store.load(store.find(key_of(ids)).front()));
+}
+
+}  // namespace
+}  // namespace ds4
