@@ -34,16 +34,20 @@ PlainMatch match_plain(std::string_view text, std::span<const TokenId> live, con
 
 class Walk {
   public:
-    Walk(std::span<const TokenId> live, const Tokenizer& tokenizer) : live_(live), tokenizer_(tokenizer) {}
+    Walk(const EncodedSegments& encoded, std::span<const TokenId> live, const Tokenizer& tokenizer)
+        : encoded_(encoded), live_(live), tokenizer_(tokenizer) {}
 
-    Continuation take(const Prompt& prompt) {
-        for (const Segment& segment : prompt.segments) {
+    enum class Until { end, parting };
+    Continuation take(const Prompt& prompt, Until until) {
+        for (std::size_t i = 0; i < prompt.segments.size(); ++i) {
+            const Segment& segment = prompt.segments[i];
             if (!is_together_) {
-                append({&segment, 1});
+                if (until == Until::parting) break;
+                append(encoded_[i]);
             } else if (segment.is_special) {
-                take_special(segment);
+                take_special(encoded_[i]);
             } else {
-                take_plain(segment);
+                take_plain(segment, encoded_[i]);
             }
         }
         return std::move(out_);
@@ -52,32 +56,28 @@ class Walk {
   private:
     std::span<const TokenId> rest() const { return live_.subspan(out_.n_reused); }
 
-    void append(std::span<const Segment> segments) {
-        const auto ids = to_tokens(segments, tokenizer_);
+    void append(std::span<const TokenId> ids) {
         out_.tokens.insert(out_.tokens.end(), ids.begin(), ids.end());
     }
 
     void keep(std::size_t n) {
-        const auto kept = rest().subspan(0, n);
-        out_.tokens.insert(out_.tokens.end(), kept.begin(), kept.end());
+        append(rest().subspan(0, n));
         out_.n_reused += n;
     }
 
-    void take_special(const Segment& segment) {
-        const std::size_t before = out_.tokens.size();
-        append({&segment, 1});
-        if (!rest().empty() && rest().front() == out_.tokens[before]) {
+    void take_special(std::span<const TokenId> ids) {
+        append(ids);
+        if (!rest().empty() && rest().front() == ids.front()) {
             ++out_.n_reused;
         } else {
             is_together_ = false;
         }
     }
 
-    void take_plain(const Segment& segment) {
+    void take_plain(const Segment& segment, std::span<const TokenId> fresh) {
         const PlainMatch match = match_plain(segment.text, rest(), tokenizer_);
         if (match.n_bytes == segment.text.size()) return keep(match.n_tokens);
         is_together_ = false;
-        const auto fresh = to_tokens({&segment, 1}, tokenizer_);
         const auto n_same = static_cast<std::size_t>(
             std::mismatch(fresh.begin(), fresh.end(), rest().begin(), rest().end()).first - fresh.begin());
         if (match.is_live_over && n_same < match.n_tokens) {
@@ -85,11 +85,12 @@ class Walk {
             keep(match.n_tokens);
             tokenizer_.encode_to(std::string_view(segment.text).substr(match.n_bytes), out_.tokens);
         } else {
-            out_.tokens.insert(out_.tokens.end(), fresh.begin(), fresh.end());
+            append(fresh);
             out_.n_reused += n_same;
         }
     }
 
+    const EncodedSegments& encoded_;
     std::span<const TokenId> live_;
     const Tokenizer& tokenizer_;
     Continuation out_;
@@ -98,9 +99,25 @@ class Walk {
 
 }  // namespace
 
+EncodedSegments encode_segments(const Prompt& prompt, const Tokenizer& tokenizer) {
+    EncodedSegments encoded;
+    for (const Segment& segment : prompt.segments) encoded.push_back(to_tokens({&segment, 1}, tokenizer));
+    return encoded;
+}
+
+Continuation continue_tokens(const Prompt& prompt, const EncodedSegments& encoded,
+                             std::span<const TokenId> live, const Tokenizer& tokenizer) {
+    return Walk(encoded, live, tokenizer).take(prompt, Walk::Until::end);
+}
+
+std::size_t count_continued(const Prompt& prompt, const EncodedSegments& encoded,
+                            std::span<const TokenId> live, const Tokenizer& tokenizer) {
+    return Walk(encoded, live, tokenizer).take(prompt, Walk::Until::parting).n_reused;
+}
+
 Continuation continue_tokens(const Prompt& prompt, std::span<const TokenId> live,
                              const Tokenizer& tokenizer) {
-    return Walk(live, tokenizer).take(prompt);
+    return continue_tokens(prompt, encode_segments(prompt, tokenizer), live, tokenizer);
 }
 
 }  // namespace ds4::chat

@@ -22,4 +22,13 @@ struct Continuation {
 Continuation continue_tokens(const Prompt& prompt, std::span<const tokenizer::TokenId> live,
                              const tokenizer::Tokenizer& tokenizer);
 
+// The same for a prompt that is compared with many sessions: each segment encoded once.
+using EncodedSegments = std::vector<std::vector<tokenizer::TokenId>>;
+EncodedSegments encode_segments(const Prompt& prompt, const tokenizer::Tokenizer& tokenizer);
+Continuation continue_tokens(const Prompt& prompt, const EncodedSegments& encoded,
+                             std::span<const tokenizer::TokenId> live, const tokenizer::Tokenizer& tokenizer);
+// Only the number of live tokens that it would keep.
+std::size_t count_continued(const Prompt& prompt, const EncodedSegments& encoded,
+                            std::span<const tokenizer::TokenId> live, const tokenizer::Tokenizer& tokenizer);
+
 }  // namespace ds4::chat

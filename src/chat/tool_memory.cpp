@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "chat/parse_output.h"
+#include "chat/protocol.h"
 
 namespace ds4::chat {
 namespace {
@@ -75,6 +77,30 @@ std::shared_ptr<const std::string> ToolMemory::find(std::span<const std::string>
         entries_.splice(entries_.begin(), entries_, found->second);
     }
     return block;
+}
+
+// A block runs from the white space before its start tag to the end of its end tag; several lengths of white
+// space are possible.
+std::vector<ToolMemory::Known> ToolMemory::find_in(std::string_view text) const {
+    static const std::string start = std::string("<") + std::string(protocol::dsml) + "tool_calls>";
+    static const std::string end = std::string("</") + std::string(protocol::dsml) + "tool_calls>";
+    const std::lock_guard lock(mutex_);
+    std::set<const std::string*> blocks;
+    for (std::size_t at = text.find(start); at != std::string_view::npos; at = text.find(start, at + 1)) {
+        const std::size_t close = text.find(end, at);
+        if (close == std::string_view::npos) break;
+        for (std::size_t begin = at;; --begin) {
+            const auto found = by_text_.find(text.substr(begin, close + end.size() - begin));
+            if (found != by_text_.end()) blocks.insert(found->second.block.get());
+            if (begin == 0 || (text[begin - 1] != '\n' && text[begin - 1] != ' ')) break;
+        }
+    }
+    std::vector<Known> known;
+    if (blocks.empty()) return known;
+    for (const Entry& entry : entries_) {
+        if (blocks.contains(entry.block.get())) known.push_back({entry.id, entry.block});
+    }
+    return known;
 }
 
 std::size_t ToolMemory::n_ids() const {

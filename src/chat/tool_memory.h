@@ -21,6 +21,8 @@ namespace ds4::chat {
 // first.
 class ToolMemory {
   public:
+    using Block = std::shared_ptr<const std::string>;
+
     explicit ToolMemory(std::size_t max_ids = 100'000, std::size_t max_bytes = std::size_t{512} << 20);
 
     // `block`: from the white space before the start tag to the end of the end tag, holding the calls of all
@@ -29,11 +31,17 @@ class ToolMemory {
     // The block that these are the ids of; nullptr if one is unknown or they are of several blocks.
     std::shared_ptr<const std::string> find(std::span<const std::string> ids) const;
 
+    struct Known {
+        std::string id;
+        Block block;
+    };
+    // Every id whose block stands in this text.
+    std::vector<Known> find_in(std::string_view text) const;
+
     std::size_t n_ids() const;
     std::size_t n_bytes() const;
 
   private:
-    using Block = std::shared_ptr<const std::string>;
     struct Entry {
         std::string id;
         Block block;

@@ -228,6 +228,11 @@ std::optional<TokenId> Tokenizer::find_added(std::string_view text) const {
     return impl_->added.find(text);
 }
 
+std::optional<std::size_t> Tokenizer::find_added_end(std::string_view text) const {
+    const auto match = impl_->added.search(text, 0);
+    if (!match) return std::nullopt;
+    return match->begin + match->length;
+}
 bool Tokenizer::is_added(TokenId id) const {
     return id >= 0 && id < size() && is_added_kind(impl_->vocabulary.kinds[static_cast<std::size_t>(id)]);
 }

@@ -64,6 +64,8 @@ class Tokenizer {
 
     // Id of a token by its literal text (added token) or nullopt.
     std::optional<TokenId> find_added(std::string_view text) const;
+    // Where the first string of an added token in a text ends.
+    std::optional<std::size_t> find_added_end(std::string_view text) const;
     bool is_added(TokenId id) const;  // false if id is out of range
 
     // The bytes of one token (may be half a UTF-8 sequence). Throws TokenizerError if id is out of range.
