@@ -37,6 +37,7 @@ struct ModelInfo {
     std::int64_t vocab = 0;
     std::int64_t max_context = 0;  // tokens the model was made for
     std::int64_t n_layers = 0;
+    int expert_bits = 0;        // per weight of the routed experts, about: 2, 4, 8, 16 or 32
     std::string effort_scheme;  // deepseek4.effort_scheme, as prompt.md 2.7 names them; empty: not said
 };
 
@@ -77,6 +78,8 @@ class Engine {
     MemoryPlan memory_plan(std::int64_t context) const;
     // Bytes that sessions and checkpoints hold now; what they share counts once.
     std::size_t kv_bytes() const;
+    // Bytes that a session of n tokens holds if it shares nothing, without its points.
+    std::size_t kv_bytes_for(std::int64_t n_tokens) const;
     // 40 hex digits that tell apart models (their metadata and samples of their weights) and forms of the
     // state: a checkpoint belongs to one of them.
     const std::string& kv_fingerprint() const;

@@ -1,6 +1,7 @@
 #include "ds4/engine.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 #include <vector>
 
@@ -31,6 +32,13 @@ std::optional<tokenizer::Tokenizer> load_tokenizer(const gguf::File& file, const
     return tokenizer;
 }
 
+// 2.06 and 4.25 bits are called 2 and 4.
+int bits_of(quant::Type type) {
+    const quant::Format& f = quant::format(type);
+    const auto bits = static_cast<unsigned>(8 * f.block_bytes / f.block_elems);
+    return static_cast<int>(std::bit_floor(bits));
+}
+
 quant::KvFormat kv_format(const EngineOptions& o) {
     if (!o.kv_rounding) return quant::KvFormat::f32;
     return o.kv_rows == KvRows::packed ? quant::KvFormat::packed
@@ -56,6 +64,7 @@ Engine::Impl::Impl(const EngineOptions& o)
     info.vocab = config.vocab;
     info.max_context = o.max_context > 0 ? o.max_context : config.max_context;
     info.n_layers = config.n_layers;
+    info.expert_bits = bits_of(weights.layers.front().moe.gate_experts.type);
     info.effort_scheme = file.find_string("deepseek4.effort_scheme").value_or("");
 }
 
@@ -124,6 +133,9 @@ std::unique_ptr<Session> Engine::resume(std::span<const CheckpointPtr> points, s
 
 std::size_t Engine::kv_bytes() const {
     return *impl_->meter;
+}
+std::size_t Engine::kv_bytes_for(std::int64_t n_tokens) const {
+    return impl_->layout.bytes_for(n_tokens);
 }
 const std::string& Engine::kv_fingerprint() const {
     return impl_->fingerprint;

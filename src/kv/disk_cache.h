@@ -27,6 +27,8 @@ class DiskCache {
     // Looks at the names only.
     std::vector<Store::Found> find(const Key& prompt) { return store_.find(prompt); }
 
+    std::vector<ToolMapEntry> tool_maps() { return store_.tool_maps(); }
+
     // Of a checkpoint that is being read.
     struct Reading {
         std::atomic<bool> is_done{false};

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <set>
 
 #include "base/hash.h"
@@ -22,6 +23,15 @@ std::vector<std::byte> read_section(const PosixFile& file, const Section& sectio
                       " is wrong");
     }
     return bytes;
+}
+
+void add_tool_map(const PosixFile& file, const FileHeader& h, std::vector<ToolMapEntry>& all) {
+    if (h.tool_map_bytes == 0) return;
+    std::vector<std::byte> map(h.tool_map_bytes);
+    file.read_at(h.file_bytes() - h.tool_map_bytes, map);
+    if (xxh3(map) != h.tool_map_checksum) throw KvError("the checksum of its tool map is wrong");
+    auto entries = decode_tool_map({reinterpret_cast<const char*>(map.data()), map.size()});
+    std::move(entries.begin(), entries.end(), std::back_inserter(all));
 }
 
 template <class T>
@@ -123,13 +133,7 @@ void Store::load_piece(const std::string& name, CheckpointLoader& loader, bool i
     }
     const auto tokens = values_of<TokenId>(read_section(*file, h.section(Kind::tokens)));
     loader.add(tokens, read_section(*file, h.section(Kind::rows)));
-    if (h.tool_map_bytes > 0) {
-        std::vector<std::byte> map(h.tool_map_bytes);
-        file->read_at(file_bytes - h.tool_map_bytes, map);
-        if (xxh3(map) != h.tool_map_checksum) throw KvError("the checksum of its tool map is wrong");
-        auto entries = decode_tool_map({reinterpret_cast<const char*>(map.data()), map.size()});
-        std::move(entries.begin(), entries.end(), std::back_inserter(loaded.tool_map));
-    }
+    add_tool_map(*file, h, loaded.tool_map);
     if (!is_last) return;
     const auto state = read_section(*file, h.section(Kind::state));
     const auto logits = values_of<float>(read_section(*file, h.section(Kind::logits)));
@@ -176,6 +180,21 @@ std::optional<Store::Loaded> Store::load(const Found& found) {
     if (is_lost) return std::nullopt;
     directory_.count_hit(found.name);
     return loaded;
+}
+
+std::vector<ToolMapEntry> Store::tool_maps() {
+    const std::lock_guard lock(mutex_);
+    std::vector<ToolMapEntry> all;
+    for (const auto& [name, entry] : directory_.entries()) {
+        if (entry.header.tool_map_bytes == 0 || !is_usable(entry.header)) continue;
+        try {
+            const auto file = PosixFile::open_existing(directory_.path_of(name), O_RDONLY);
+            if (file) add_tool_map(*file, entry.header, all);
+        } catch (const Error& error) {
+            options_.log(directory_.path_of(name).string() + ": its tool map is not used: " + error.what());
+        }
+    }
+    return all;
 }
 
 void Store::reject(const Found& found, const std::string& why) {

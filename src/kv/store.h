@@ -62,6 +62,9 @@ class Store {
     // The checkpoint did not work: away with it.
     void reject(const Found& found, const std::string& why);
 
+    // Of all usable files.
+    std::vector<ToolMapEntry> tool_maps();
+
     struct Save {
         CheckpointPtr checkpoint;
         std::function<Key()> key;  // decoding a long text can wait until nobody else does

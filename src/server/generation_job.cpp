@@ -36,7 +36,7 @@ ApiError for_client(const ApiError& failure, const std::string& id) {
 }  // namespace
 
 GenerationJob::GenerationJob(JobContext& context, Start start, std::shared_ptr<HttpReply> reply)
-    : Job(start.id), context_(context), start_(std::move(start)), reply_(std::move(reply)) {
+    : Job(start.id, start.priority), context_(context), start_(std::move(start)), reply_(std::move(reply)) {
     usage_.prompt = start_.n_prompt;
 }
 
@@ -82,10 +82,37 @@ void GenerationJob::send(const std::string& bytes) {
 // ---- the scheduler's side ----
 
 chat::Continuation GenerationJob::prompt(std::span<const TokenId> live) const {
-    if (start_.prompt_ids.empty()) return chat::continue_tokens(start_.prompt, live, context_.tokenizer);
+    if (!start_.prompt_ids.empty()) return {start_.prompt_ids, n_kept(live)};
+    return chat::continue_tokens(start_.prompt, start_.encoded, live, context_.tokenizer);
+}
+
+std::size_t GenerationJob::n_kept(std::span<const TokenId> live) const {
+    if (start_.prompt_ids.empty()) {
+        return chat::count_continued(start_.prompt, start_.encoded, live, context_.tokenizer);
+    }
     const auto& ids = start_.prompt_ids;
-    const auto same = std::mismatch(ids.begin(), ids.end(), live.begin(), live.end()).first - ids.begin();
-    return {ids, static_cast<std::size_t>(same)};
+    return static_cast<std::size_t>(std::mismatch(ids.begin(), ids.end(), live.begin(), live.end()).first -
+                                    ids.begin());
+}
+
+std::optional<std::vector<TokenId>> GenerationJob::tokens_after(std::size_t n_bytes) const {
+    if (!start_.prompt_ids.empty()) return std::nullopt;
+    return chat::tokens_after(start_.prompt.segments, n_bytes, context_.tokenizer);
+}
+
+std::int64_t GenerationJob::anchor(std::span<const TokenId> prompt) const {
+    return request().raw ? 0 : chat::anchor_of(prompt, context_.tokenizer);
+}
+
+std::optional<VisibleText> GenerationJob::visible_text(std::span<const TokenId> answer) const {
+    const bool is_cut = choices_.empty() || choices_.back().finish.reason == Finish::Reason::length;
+    if (!context_.reuses_hidden_reasoning || failure_ || is_cut || request().raw) return std::nullopt;
+    const bool drops_think = request().conversation.tools.empty();
+    auto text = chat::text_without_reasoning(start_.prompt, drops_think, answer, context_.tokenizer);
+    if (!text) return std::nullopt;
+    const bool is_responses = start_.label == "/responses";
+    return VisibleText{std::move(*text),
+                       is_responses ? kv::KeyKind::responses_visible : kv::KeyKind::thinking_visible};
 }
 
 Engine::RowLogits GenerationJob::prompt_observer() {

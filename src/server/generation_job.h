@@ -25,6 +25,7 @@ struct JobContext {
     Metrics& metrics;
     Trace* trace;  // nullptr: none
     TurnOptions turn;
+    bool reuses_hidden_reasoning = true;  // Job::visible_text
 };
 
 // One request between the scheduler, which has it generate, and the client, who gets the answer in his
@@ -40,8 +41,11 @@ class GenerationJob : public Job {
         Headers headers;  // of the response
         Exchange exchange;
         chat::Prompt prompt;
+        chat::EncodedSegments encoded;    // of `prompt`
         std::vector<TokenId> prompt_ids;  // if not empty: instead of `prompt`
+        chat::PromptText text;            // of either
         std::int64_t n_prompt = 0;        // tokens
+        int priority = 3;                 // RFC 9218: 0 goes first, 7 last
         std::uint64_t seed = 0;
     };
     GenerationJob(JobContext& context, Start start, std::shared_ptr<HttpReply> reply);
@@ -53,15 +57,22 @@ class GenerationJob : public Job {
     // A stream that was silent for so long shows that it is alive.
     void keep_alive(std::chrono::milliseconds silence);
 
+    std::int64_t n_prompt() const override { return start_.n_prompt; }
+    std::size_t n_kept(std::span<const TokenId> live) const override;
     chat::Continuation prompt(std::span<const TokenId> live) const override;
+    std::optional<std::vector<TokenId>> tokens_after(std::size_t n_bytes) const override;
+    const chat::PromptText& text() const override { return start_.text; }
+    std::int64_t anchor(std::span<const TokenId> prompt) const override;
     Engine::RowLogits prompt_observer() override;
     std::int64_t fork_point(std::int64_t n_prompt) const override;
     void on_start(std::int64_t n_prompt, std::int64_t n_cached) override;
     void on_prefill(std::int64_t n_done) override;
     std::span<const TokenId> next(std::span<const float> logits, std::int64_t position) override;
+    bool is_in_call_block() const override { return turn_->is_in_call_block(); }
     void on_context_full() override;
     bool starts_another() override;
     void on_end(const ApiError* failure) override;
+    std::optional<VisibleText> visible_text(std::span<const TokenId> answer) const override;
 
   private:
     const GenerationRequest& request() const { return start_.exchange.request; }

@@ -70,6 +70,11 @@ struct Metrics::Impl {
     Gauge& busy_slots = gauge("ds4_busy_slots", "Slots with a request.");
     Gauge& connections = gauge("ds4_connections", "Open connections.");
     Gauge& kv_bytes = gauge("ds4_kv_bytes", "Bytes of KV state in memory.");
+    Gauge& parked = gauge("ds4_parked_conversations", "Conversations in memory that no slot holds.");
+    Gauge& disk_files = gauge("ds4_kv_disk_files", "Checkpoints on the disk.");
+    Gauge& disk_bytes = gauge("ds4_kv_disk_bytes", "Bytes of checkpoints on the disk.");
+    Gauge& disk_written = gauge("ds4_kv_disk_written_bytes", "Bytes of checkpoints written since the start.");
+    Gauge& disk_waiting = gauge("ds4_kv_disk_waiting", "Checkpoints that wait to be written.");
 };
 
 Metrics::Metrics() : impl_(std::make_unique<Impl>()) {}
@@ -122,6 +127,11 @@ std::string Metrics::text(const Gauges& gauges) {
     impl_->busy_slots.Set(static_cast<double>(gauges.n_busy_slots));
     impl_->connections.Set(static_cast<double>(gauges.n_connections));
     impl_->kv_bytes.Set(static_cast<double>(gauges.kv_bytes));
+    impl_->parked.Set(static_cast<double>(gauges.n_parked));
+    impl_->disk_files.Set(static_cast<double>(gauges.disk.n_files));
+    impl_->disk_bytes.Set(static_cast<double>(gauges.disk.n_bytes));
+    impl_->disk_written.Set(static_cast<double>(gauges.disk.bytes_written));
+    impl_->disk_waiting.Set(static_cast<double>(gauges.disk.n_waiting));
     return prometheus::TextSerializer().Serialize(impl_->registry.Collect());
 }
 

@@ -38,7 +38,8 @@ class Metrics {
 
     // What is read off at the moment of a scrape.
     struct Gauges {
-        std::size_t n_queued = 0, n_busy_slots = 0, n_connections = 0, kv_bytes = 0;
+        std::size_t n_queued = 0, n_busy_slots = 0, n_connections = 0, n_parked = 0, kv_bytes = 0;
+        kv::DiskCache::Totals disk;
     };
     // Prometheus text format.
     std::string text(const Gauges& gauges);

@@ -1,5 +1,7 @@
 #include "server/service.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <boost/asio/ip/address.hpp>
@@ -15,6 +17,11 @@ namespace {
 
 constexpr int kRequestIdDigits = 24;
 constexpr std::int64_t kDefaultContext = 32768;
+
+std::size_t physical_memory() {
+    return static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) *
+           static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
 constexpr std::string_view kJson = "application/json";
 
 // The prefixes under which clients look for one and the same endpoint.
@@ -93,12 +100,39 @@ void Service::Impl::open(Engine& engine) {
     const auto scheme = options.effort_scheme.value_or(engine.info().effort_scheme == "0731"
                                                            ? chat::EffortScheme::release_0731
                                                            : chat::EffortScheme::release_2026_04);
-    JobContext jobs{engine.tokenizer(), tool_memory, metrics, trace.get(), options.turn};
+    JobContext jobs{engine.tokenizer(), tool_memory,  metrics,
+                    trace.get(),        options.turn, options.reuses_hidden_reasoning};
     SchedulerOptions scheduling = options.scheduler;
     if (scheduling.context == 0) scheduling.context = std::min(kDefaultContext, engine.info().max_context);
+    if (scheduling.kv_bytes == 0) {
+        scheduling.kv_bytes = std::max(physical_memory() / 4, 2 * engine.kv_bytes_for(scheduling.context));
+    }
     const auto count_step = [this](const StepReport& report) { metrics.count_step(report); };
-    model.reset(new Model{engine, jobs, {engine, scheduling, count_step}, scheduling.context, scheme});
+    const auto tool_map = [this](std::string_view text) {
+        std::vector<kv::ToolMapEntry> entries;
+        for (auto& known : tool_memory.find_in(text)) entries.push_back({std::move(known.id), *known.block});
+        return entries;
+    };
+    model = std::make_unique<Model>(engine, jobs, open_disk(engine, scheduling.context), options.kv_policy,
+                                    tool_map, scheduling, count_step, scheme);
     is_open = true;
+}
+
+std::unique_ptr<kv::DiskCache> Service::Impl::open_disk(Engine& engine, std::int64_t context) {
+    if (options.kv_directory.empty()) return nullptr;
+    kv::StoreOptions store;
+    store.directory = options.kv_directory;
+    store.max_bytes = options.kv_disk_bytes;
+    store.min_tokens = options.kv_policy.min_tokens;
+    store.context = context;
+    store.quant_bits = static_cast<std::uint8_t>(engine.info().expert_bits);
+    store.rejects_other_quant = options.kv_rejects_other_quant;
+    store.now = [] { return static_cast<std::uint64_t>(unix_time()); };
+    store.log = [](const std::string& line) { log::warning("kv cache", {{"message", line}}); };
+    auto disk = std::make_unique<kv::DiskCache>(std::move(store), engine);
+    // Prompts are rendered with the calls as they were sampled before their states are looked for.
+    for (const kv::ToolMapEntry& entry : disk->tool_maps()) tool_memory.store({&entry.id, 1}, entry.block);
+    return disk;
 }
 
 Service::Impl::Model& Service::Impl::loaded() const {

@@ -35,6 +35,14 @@ struct ServiceOptions {
     std::size_t tool_memory_ids = 100'000;
     std::filesystem::path trace;  // empty: none
     std::chrono::milliseconds keepalive{4000};
+
+    // Conversations in memory (0 in scheduler.kv_bytes: a quarter of the machine's, at least one session's)
+    // and on the disk (no directory: none).
+    std::filesystem::path kv_directory;
+    std::uint64_t kv_disk_bytes = std::uint64_t{4096} << 20;
+    CheckpointPolicy kv_policy;
+    bool kv_rejects_other_quant = false;
+    bool reuses_hidden_reasoning = true;
 };
 
 // Everything behind the HTTP: routes, keys, and the way of a request from its body to the scheduler.
@@ -46,7 +54,8 @@ class Service {
     Service(const Service&) = delete;
     Service& operator=(const Service&) = delete;
 
-    // The engine is ready. It must outlive this. Throws ContextError, ModelError.
+    // The engine is ready. It must outlive this. Throws ContextError, ModelError, IoError (kv_directory),
+    // Error (scheduler.kv_bytes).
     void open(Engine& engine);
     std::int64_t context() const;  // tokens of a session; 0 before open()
     // Accepts no more generation; what runs and waits may take this long.

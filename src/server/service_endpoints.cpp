@@ -23,6 +23,10 @@ std::string_view name_of(SchedulerStatus::Slot::Phase phase) {
     switch (phase) {
         case SchedulerStatus::Slot::Phase::free:
             return "free";
+        case SchedulerStatus::Slot::Phase::reading:
+            return "reading";
+        case SchedulerStatus::Slot::Phase::waiting:
+            return "waiting";
         case SchedulerStatus::Slot::Phase::prefill:
             return "prefill";
         case SchedulerStatus::Slot::Phase::decode:
@@ -34,12 +38,6 @@ std::string_view name_of(SchedulerStatus::Slot::Phase phase) {
 std::size_t count_busy(const SchedulerStatus& status) {
     std::size_t n = 0;
     for (const auto& slot : status.slots) n += slot.job.empty() ? 0 : 1;
-    return n;
-}
-
-std::size_t sum_bytes(const SchedulerStatus& status) {
-    std::size_t n = 0;
-    for (const auto& slot : status.slots) n += slot.bytes;
     return n;
 }
 
@@ -78,7 +76,9 @@ void Service::Impl::get_metrics(Call& call) {
         const SchedulerStatus status = loaded().scheduler.status();
         gauges.n_queued = status.n_queued;
         gauges.n_busy_slots = count_busy(status);
-        gauges.kv_bytes = sum_bytes(status);
+        gauges.kv_bytes = status.kv_bytes;
+        gauges.n_parked = status.n_parked;
+        gauges.disk = status.disk;
     }
     respond(call, 200, "text/plain; version=0.0.4; charset=utf-8", metrics.text(gauges));
 }
@@ -99,7 +99,15 @@ void Service::Impl::get_status(Call& call) {
         const Metrics::Totals totals = metrics.totals();
         json["cache"] = {{"prompt_tokens", totals.prompt_tokens},
                          {"cached_tokens", totals.cached_tokens},
-                         {"kv_bytes", sum_bytes(status)}};
+                         {"kv_bytes", status.kv_bytes},
+                         {"parked", status.n_parked}};
+        if (!options.kv_directory.empty()) {
+            json["cache"]["disk"] = {{"files", status.disk.n_files},
+                                     {"bytes", status.disk.n_bytes},
+                                     {"limit_bytes", options.kv_disk_bytes},
+                                     {"written_bytes", status.disk.bytes_written},
+                                     {"waiting", status.disk.n_waiting}};
+        }
     }
     respond(call, 200, kJson, dump(json));
 }

@@ -27,6 +27,21 @@ std::vector<TokenId> check_ids(const std::vector<TokenId>& ids, const tokenizer:
     return ids;
 }
 
+// The urgency of an HTTP priority header, RFC 9218: u=0 goes first, u=7 last. Whatever else is in it, or if
+// it is none, does not matter.
+int priority_of(std::string_view header) {
+    constexpr int kUsual = 3;
+    for (std::size_t at = header.find("u="); at != std::string_view::npos; at = header.find("u=", at + 1)) {
+        const bool begins = at == 0 || header[at - 1] == ',' || header[at - 1] == ' ';
+        if (!begins || at + 2 >= header.size()) continue;
+        const char digit = header[at + 2];
+        const bool ends =
+            at + 3 == header.size() || std::string_view(", ;").find(header[at + 3]) != std::string_view::npos;
+        if (ends && digit >= '0' && digit <= '7') return digit - '0';
+    }
+    return kUsual;
+}
+
 }  // namespace
 
 void Service::Impl::post_chat_completions(Call& call) {
@@ -68,14 +83,17 @@ void Service::Impl::generate(Call& call, Exchange exchange) {
         start.prompt_ids = check_ids(std::get<std::vector<TokenId>>(*request.raw), m.engine.tokenizer());
         start.n_prompt = static_cast<std::int64_t>(start.prompt_ids.size());
     } else {
-        start.n_prompt =
-            static_cast<std::int64_t>(chat::to_tokens(start.prompt, m.engine.tokenizer()).size());
+        start.encoded = chat::encode_segments(start.prompt, m.engine.tokenizer());
+        for (const auto& ids : start.encoded) start.n_prompt += static_cast<std::int64_t>(ids.size());
     }
+    start.text = start.prompt_ids.empty() ? chat::prompt_text(start.prompt.segments, m.engine.tokenizer())
+                                          : chat::prompt_text(start.prompt_ids, m.engine.tokenizer());
     // One place must stay free for an answer.
     if (start.n_prompt >= m.context) throw context_overflow(request.prompt_field, start.n_prompt, m.context);
     if (request.max_tokens == 0) request.max_tokens = options.max_tokens;
 
     start.id = call.id;
+    start.priority = priority_of(call.request.header("priority"));
     start.path = call.request.path;
     start.label = call.label;
     start.dialect = call.dialect;

@@ -31,8 +31,21 @@ struct Service::Impl {
     };
     // What exists once the engine does.
     struct Model {
+        Model(Engine& e, const JobContext& job_context, std::unique_ptr<kv::DiskCache> disk,
+              const CheckpointPolicy& policy,
+              std::function<std::vector<kv::ToolMapEntry>(std::string_view)> tool_map,
+              const SchedulerOptions& scheduling, std::function<void(const StepReport&)> on_step,
+              chat::EffortScheme scheme)
+            : engine(e),
+              jobs(job_context),
+              checkpointer(policy, std::move(disk), e.tokenizer(), std::move(tool_map)),
+              scheduler(e, scheduling, checkpointer, std::move(on_step)),
+              context(scheduling.context),
+              effort_scheme(scheme) {}
+
         Engine& engine;
         JobContext jobs;
+        Checkpointer checkpointer;
         Scheduler scheduler;
         std::int64_t context;
         chat::EffortScheme effort_scheme;
@@ -51,6 +64,7 @@ struct Service::Impl {
     HttpResponse error_response(const Call& call, const ApiError& error) const;
     Headers common_headers(const Call& call) const;
     void open(Engine& engine);
+    std::unique_ptr<kv::DiskCache> open_disk(Engine& engine, std::int64_t context);
     Model& loaded() const;  // throws ApiError while there is no model
 
     // ---- service_endpoints.cpp: what only looks ----

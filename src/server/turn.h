@@ -41,6 +41,7 @@ class Turn {
     };
     Output take_output();
 
+    bool is_in_call_block() const { return parser_.in_block(); }
     bool is_over() const { return finish_.has_value() || failure_.has_value(); }
     // Once over: how it ended, or why there is no answer.
     const std::optional<Finish>& finish() const { return finish_; }

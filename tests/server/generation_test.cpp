@@ -113,9 +113,28 @@ TEST(Generation, SecondTurnComputesOnlyWhatIsNew) {
     EXPECT_EQ(message_of(again).at("content"), "second");
 }
 
-TEST(Generation, ThinkingChatsKeepTheirHistory) {
+TEST(Generation, ThinkingChatsGoOnFromTheirHiddenReasoning) {
     const ScriptedServer server(
         {{{"one" + kThinks, "r1</think>first"}, {"two" + kThinks, "r2</think>second"}}});
+    const HttpAnswer first = server.post(kChat, ask("one").dump());
+    Json body = ask("one");
+    body["messages"].push_back({{"role", "assistant"}, {"content", message_of(first).at("content")}});
+    body["messages"].push_back({{"role", "user"}, {"content", "two"}});
+    const HttpAnswer second = server.post(kChat, body.dump());
+    EXPECT_EQ(message_of(second).at("content"), "second");
+    const int all =
+        usage_of(first).at("prompt_tokens").get<int>() + usage_of(first).at("completion_tokens").get<int>();
+    EXPECT_EQ(usage_of(second).at("prompt_cache_hit_tokens"), all);
+    // Another word in the answer, and it is another conversation.
+    body["messages"][1]["content"] = "fir";
+    EXPECT_LT(usage_of(server.post(kChat, body.dump())).at("prompt_cache_hit_tokens"), all);
+}
+
+TEST(Generation, ThinkingChatsKeepTheirHistory) {
+    server::ServiceOptions options;
+    options.reuses_hidden_reasoning = false;
+    const ScriptedServer server(
+        {{{"one" + kThinks, "r1</think>first"}, {"two" + kThinks, "r2</think>second"}}}, options);
     const HttpAnswer first = server.post(kChat, ask("one").dump());
     Json body = ask("one");
     body["messages"].push_back(message_of(first));

@@ -10,6 +10,7 @@
 // latest such place goes on with the rest of `say`; strings of control tokens stand for them. With `fail` the
 // step that reaches its end throws. Without a rule the answer ends.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <fstream>
@@ -32,6 +33,9 @@ struct Rule {
 
 using Micros = std::chrono::microseconds;
 
+// What a session's tokens cost; nothing is shared.
+constexpr std::size_t kBytesPerToken = 1000;
+
 }  // namespace
 
 struct Engine::Impl {
@@ -46,6 +50,7 @@ struct Engine::Impl {
     std::vector<Rule> rules;
     Micros decode_time{0}, prefill_time{0};
     std::mutex step_mutex;
+    std::atomic<std::size_t> n_held_tokens{0};
 };
 
 Engine::Impl::Impl(const EngineOptions& o) : options(o) {
@@ -85,6 +90,14 @@ const Rule* Engine::Impl::find_rule(const std::string& text, std::size_t& n_said
 
 struct Session::Impl {
     Impl(Engine& e, std::int64_t n) : engine(e), context(n) {}
+    ~Impl() { engine.impl_->n_held_tokens -= n_counted; }
+    Impl(const Impl&) = delete;
+    Impl& operator=(const Impl&) = delete;
+
+    void count() {
+        engine.impl_->n_held_tokens += tokens.size() - n_counted;
+        n_counted = tokens.size();
+    }
 
     void append(std::span<const TokenId> more);
     // Makes logits() name what comes next.
@@ -98,6 +111,7 @@ struct Session::Impl {
     std::vector<TokenId> plan;  // what is still to be said, last first
     TokenId chosen = 0;
     bool fails = false;
+    std::size_t n_counted = 0;
 };
 
 void Session::Impl::append(std::span<const TokenId> more) {
@@ -112,6 +126,7 @@ void Session::Impl::append(std::span<const TokenId> more) {
 }
 
 void Session::Impl::choose() {
+    count();
     const Engine::Impl& script = *engine.impl_;
     const tokenizer::Tokenizer& tokenizer = *script.tokenizer;
     fails = false;
@@ -219,7 +234,10 @@ std::unique_ptr<CheckpointLoader> Engine::load_checkpoint() {
         new CheckpointLoader(std::make_unique<CheckpointLoader::Impl>()));
 }
 std::size_t Engine::kv_bytes() const {
-    return 0;
+    return impl_->n_held_tokens * kBytesPerToken;
+}
+std::size_t Engine::kv_bytes_for(std::int64_t n_tokens) const {
+    return static_cast<std::size_t>(n_tokens) * kBytesPerToken;
 }
 const std::string& Engine::kv_fingerprint() const {
     static const std::string fingerprint(40, '5');

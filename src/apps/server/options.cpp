@@ -52,7 +52,7 @@ void add_model_options(CLI::App& app, Options& o) {
     app.add_option("-c,--ctx", o.service.scheduler.context,
                    "Context of a session in tokens (32768 or the model's maximum)")
         ->check(CLI::Range(std::int64_t{2}, kMany));
-    app.add_option("--parallel", o.service.scheduler.n_slots, "Sessions kept, and answered at a time (2)")
+    app.add_option("--parallel", o.service.scheduler.n_slots, "Requests answered at a time (2)")
         ->check(CLI::Range(1, 256));
     app.add_option("--max-queue", o.service.scheduler.max_queue, "Requests that may wait; more get 429 (64)")
         ->check(CLI::Range(1, 100000));
@@ -62,6 +62,38 @@ void add_model_options(CLI::App& app, Options& o) {
         ->check(CLI::Range(1, 65536));
     app.add_option("--max-step-ms", o.max_step_ms, "Aim for steps no longer than this during prefill (500)")
         ->check(CLI::Range(1, 3'600'000));
+}
+
+void add_kv_options(CLI::App& app, Options& o) {
+    server::ServiceOptions& service = o.service;
+    server::CheckpointPolicy& policy = service.kv_policy;
+    const auto tokens = CLI::Range(std::int64_t{0}, kMany);
+    app.add_option("--kv-ram-mb", o.kv_ram_mb,
+                   "MiB for the KV state of all conversations; 0 is a quarter of this machine's memory (0)")
+        ->check(CLI::Range(0, 1 << 26));
+    app.add_option("--kv-disk-dir", service.kv_directory,
+                   "Keep checkpoints of conversations in this directory; they outlive the server");
+    app.add_option("--kv-disk-space-mb", o.kv_disk_mb, "Most MiB there (4096)")
+        ->check(CLI::Range(1, 1 << 30));
+    app.add_option("--kv-cache-min-tokens", policy.min_tokens,
+                   "Shorter conversations are not kept there (512)")
+        ->check(tokens);
+    app.add_option("--kv-cache-cold-max-tokens", policy.cold_max,
+                   "Longest new prompt of which the beginning is kept; 0 is none (30000)")
+        ->check(tokens);
+    app.add_option("--kv-cache-continued-interval-tokens", policy.continued_interval,
+                   "Tokens between checkpoints of a growing conversation; 0 is none (10000)")
+        ->check(tokens);
+    app.add_option("--kv-cache-boundary-trim-tokens", policy.boundary_trim,
+                   "Tokens left out at the end of a new prompt's checkpoint (32)")
+        ->check(tokens);
+    app.add_option("--kv-cache-boundary-align-tokens", policy.boundary_align,
+                   "Checkpoints lie at multiples of this; 0 is anywhere (2048)")
+        ->check(tokens);
+    app.add_flag("--kv-cache-reject-different-quant", service.kv_rejects_other_quant,
+                 "Do not use checkpoints of routed experts with other bits");
+    app.add_flag("!--disable-hidden-reasoning-reuse", service.reuses_hidden_reasoning,
+                 "Compute a turn again without its reasoning if the client does not send that back");
 }
 
 void add_generation_options(CLI::App& app, Options& o) {
@@ -93,6 +125,7 @@ void add_generation_options(CLI::App& app, Options& o) {
 void add_options(CLI::App& app, Options& o) {
     add_model_options(app, o);
     add_network_options(app, o);
+    add_kv_options(app, o);
     add_generation_options(app, o);
     app.add_option("--trace", o.service.trace, "Append prompts and answers to this file, as JSON lines");
     app.add_option("--log-level", o.log_level, "debug, info, warning, error or off (info)")
@@ -111,6 +144,8 @@ void complete(Options& o) {
     if (is_open) o.service.host_names = {"localhost", o.http.host};
     o.http.max_body_bytes = static_cast<std::size_t>(o.max_body_mb) << 20;
     o.service.keepalive = std::chrono::milliseconds(o.keepalive_ms);
+    o.service.scheduler.kv_bytes = o.kv_ram_mb << 20;
+    o.service.kv_disk_bytes = o.kv_disk_mb << 20;
     o.service.scheduler.max_step = std::chrono::milliseconds(o.max_step_ms);
     if (o.effort_scheme == "2026-04") o.service.effort_scheme = chat::EffortScheme::release_2026_04;
     if (o.effort_scheme == "0731") o.service.effort_scheme = chat::EffortScheme::release_0731;

@@ -23,6 +23,8 @@ struct Options {
     std::int64_t max_body_mb = 64;
     std::int64_t keepalive_ms = 4000;
     std::int64_t max_step_ms = 500;
+    std::size_t kv_ram_mb = 0;
+    std::uint64_t kv_disk_mb = 4096;
     double shutdown_timeout = 10;  // seconds
 };
 
