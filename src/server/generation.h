@@ -41,6 +41,7 @@ struct GenerationRequest {
     int n_choices = 1;
     std::optional<int> top_logprobs;              // log probabilities with this many alternatives
     std::optional<std::int64_t> thinking_budget;  // tokens of reasoning
+    bool client_keeps_reasoning = true;           // gets it in a form that it can send back
 };
 
 // What tokens did to the answer. The parts of one kind of a choice, joined, are the whole.

@@ -108,6 +108,7 @@ std::optional<VisibleText> GenerationJob::visible_text(std::span<const TokenId> 
     const bool is_cut = choices_.empty() || choices_.back().finish.reason == Finish::Reason::length;
     if (!context_.reuses_hidden_reasoning || failure_ || is_cut || request().raw) return std::nullopt;
     const bool drops_think = request().conversation.tools.empty();
+    if (!drops_think && request().client_keeps_reasoning) return std::nullopt;
     auto text = chat::text_without_reasoning(start_.prompt, drops_think, answer, context_.tokenizer);
     if (!text) return std::nullopt;
     const bool is_responses = start_.label == "/responses";

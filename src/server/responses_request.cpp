@@ -89,6 +89,7 @@ Exchange parse_responses(const chat::Json& json) {
     if (text) text.object();
     request.conversation.response_schema = read_response_format(format, format["schema"]);
     read_reasoning(body, request, echo);
+    request.client_keeps_reasoning = echo.has_encrypted_reasoning;
 
     request.parallel_tool_calls = echo.parallel_tool_calls = body["parallel_tool_calls"].boolean_or(true);
     request.stream = body["stream"].boolean_or(false);

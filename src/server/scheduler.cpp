@@ -77,6 +77,8 @@ SchedulerStatus Scheduler::status() const {
     const std::lock_guard lock(mutex_);
     SchedulerStatus status = status_;
     status.n_queued = queue_.size();
+    status.kv_bytes = engine_.kv_bytes();
+    if (checkpointer_.has_disk()) status.disk = checkpointer_.disk().totals();
     return status;
 }
 
@@ -111,16 +113,17 @@ void Scheduler::stop(std::chrono::milliseconds grace) {
 void Scheduler::run() {
     std::uint64_t seen_wakes = 0;
     while (true) {
+        {
+            // Before anything is looked at: what changes from here on is seen the next time.
+            const std::lock_guard lock(mutex_);
+            if (is_cut_) break;
+            seen_wakes = n_wakes_;
+        }
         drop_cancelled();
         take_readings();
         resume_stalled();
         admit();
         publish_status_sometimes();
-        {
-            const std::lock_guard lock(mutex_);
-            if (is_cut_) break;
-            seen_wakes = n_wakes_;
-        }
         if (step()) continue;
         if (is_changed_) continue;
         std::unique_lock lock(mutex_);
@@ -171,8 +174,6 @@ void Scheduler::publish_status() {
         out.n_cached = slot.n_cached;
     }
     status.n_parked = parked_.size();
-    status.kv_bytes = engine_.kv_bytes();
-    if (checkpointer_.has_disk()) status.disk = checkpointer_.disk().totals();
     {
         const std::lock_guard lock(mutex_);
         status_ = std::move(status);
