@@ -60,6 +60,28 @@ std::string sha1_hex(std::span<const std::byte> bytes) {
     return sha1.hex();
 }
 
+struct Xxh3::State {
+    State() : xxh(XXH3_createState()) {
+        if (xxh == nullptr) throw std::bad_alloc();
+        XXH3_64bits_reset(xxh);
+    }
+    ~State() { XXH3_freeState(xxh); }
+    State(const State&) = delete;
+    State& operator=(const State&) = delete;
+
+    XXH3_state_t* xxh;
+};
+
+Xxh3::Xxh3() : state_(std::make_unique<State>()) {}
+Xxh3::~Xxh3() = default;
+
+void Xxh3::update(std::span<const std::byte> bytes) {
+    XXH3_64bits_update(state_->xxh, bytes.data(), bytes.size());
+}
+std::uint64_t Xxh3::value() const {
+    return XXH3_64bits_digest(state_->xxh);
+}
+
 std::uint64_t xxh3(std::span<const std::byte> bytes) {
     return XXH3_64bits(bytes.data(), bytes.size());
 }

@@ -35,7 +35,22 @@ inline std::string sha1_hex(std::string_view text) {
     return sha1_hex(std::as_bytes(std::span(text)));
 }
 
-// XXH3, 64 bits: a checksum against accidents.
+// XXH3, 64 bits, of bytes that come in pieces: a checksum against accidents.
+class Xxh3 {
+  public:
+    Xxh3();
+    Xxh3(const Xxh3&) = delete;
+    Xxh3& operator=(const Xxh3&) = delete;
+    ~Xxh3();
+
+    void update(std::span<const std::byte> bytes);
+    std::uint64_t value() const;
+
+  private:
+    struct State;
+    std::unique_ptr<State> state_;
+};
+
 std::uint64_t xxh3(std::span<const std::byte> bytes);
 
 }  // namespace ds4

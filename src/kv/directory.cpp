@@ -238,6 +238,24 @@ std::size_t Directory::shrink_to_budget() {
     return n;
 }
 
+std::size_t Directory::collect_garbage() {
+    const PosixFile locked = lock();
+    refresh();
+    const std::size_t n_before = entries_.size() + bad_.size() + temporary_.size();
+    look(Temporaries::clear);
+    while (!bad_.empty()) delete_least_valuable("");
+    const auto is_orphan = [&](const auto& entry) {
+        return !entry.second.header.parent.empty() && !entries_.contains(entry.second.header.parent);
+    };
+    for (auto orphan = entries_.begin(); orphan != entries_.end();) {
+        orphan = std::find_if(entries_.begin(), entries_.end(), is_orphan);
+        if (orphan == entries_.end()) break;
+        ::unlink(path_of(orphan->first).c_str());
+        orphan = entries_.erase(orphan);
+    }
+    return n_before - (entries_.size() + bad_.size() + temporary_.size());
+}
+
 std::optional<Directory::Reserved> Directory::reserve(const FileHeader& header, const std::string& name) {
     const std::uint64_t bytes = header.file_bytes();
     if (bytes > options_.max_bytes) return std::nullopt;

@@ -68,6 +68,10 @@ class Directory {
     // those went. Throws IoError.
     std::size_t shrink_to_budget();
 
+    // Deletes broken files, what a crash left, and files without their beginning. Returns how many. Throws
+    // IoError.
+    std::size_t collect_garbage();
+
     // Out of the way of lookups: NAME.bad, which goes first when space is needed. Says why in one line.
     void set_aside(const std::string& name, const std::string& why);
     // One more use, written in place.

@@ -13,5 +13,6 @@ void add_logits(CLI::App& app, Run& run);
 void add_tokenize(CLI::App& app, Run& run);
 void add_render(CLI::App& app, Run& run);
 void add_inspect(CLI::App& app, Run& run);
+void add_kv(CLI::App& app, Run& run);
 
 }  // namespace ds4::debug

@@ -9,5 +9,6 @@ int main(int argc, char** argv) {
     ds4::debug::add_tokenize(app, run);
     ds4::debug::add_render(app, run);
     ds4::debug::add_inspect(app, run);
+    ds4::debug::add_kv(app, run);
     return ds4::app::main_with(app, argc, argv, [&] { return run(); });
 }
