@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "gguf/writer.h"
+#include "kv/file_format.h"
 
 namespace {
 
@@ -50,7 +51,34 @@ void write_safetensors(const std::filesystem::path& path, const std::string& hea
         << header << std::string(data_bytes, '\x01');
 }
 
+void write_checkpoint(const std::filesystem::path& path, bool has_parent) {
+    ds4::kv::FileHeader h;
+    h.reason = ds4::kv::Reason::cold;
+    h.n_tokens = 10;
+    h.text = "some text";
+    h.key_bytes = h.text.size();
+    h.fingerprint = h.tokens_sha1 = std::string(40, 'a');
+    if (has_parent) {
+        h.parent = h.parent_tokens_sha1 = std::string(40, 'b');
+        h.n_parent_tokens = 4;
+        h.parent_key_bytes = 3;
+        h.key_bytes += 3;
+    }
+    const std::string map = ds4::kv::encode_tool_map(std::vector<ds4::kv::ToolMapEntry>{{"call_1", "block"}});
+    h.tool_map_bytes = map.size();
+    const std::uint64_t sizes[] = {std::uint64_t{4} * (h.n_tokens - h.n_parent_tokens), 24, 16, 8};
+    ds4::kv::lay_out(h, sizes);
+    const std::string head = ds4::kv::encode_header(h);
+    std::ofstream(path, std::ios::binary)
+        << head << std::string(h.file_bytes() - head.size() - map.size(), '\x02') << map;
+}
+
 void make(const std::filesystem::path& directory) {
+    std::filesystem::create_directories(directory / "kv_file");
+    write_checkpoint(directory / "kv_file" / "first", false);
+    write_checkpoint(directory / "kv_file" / "second", true);
+    std::ofstream(directory / "kv_file" / "tool_map", std::ios::binary)
+        << ds4::kv::encode_tool_map(std::vector<ds4::kv::ToolMapEntry>{{"a", "b"}, {"call_2", "<x>"}});
     std::filesystem::create_directories(directory / "gguf");
     std::filesystem::create_directories(directory / "safetensors");
     write_gguf(directory / "gguf" / "empty", 32, false, false);

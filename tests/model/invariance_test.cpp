@@ -32,6 +32,8 @@ class Invariance : public testing::TestWithParam<quant::Type> {
                 expected.begin() + static_cast<std::ptrdiff_t>((first + n) * v)};
     }
 
+    void run_in_crowd(std::size_t n_others);
+
     test::RandomModel model;
     std::vector<TokenId> ids;
     std::vector<float> expected;
@@ -53,27 +55,27 @@ TEST_P(Invariance, ChunkingAndThreads) {
     }
 }
 
-TEST_P(Invariance, AloneOrWithThreeOthers) {
+void Invariance::run_in_crowd(std::size_t n_others) {
     const auto backend = make_cpu_backend(2);
     test::Runner runner(*backend, model);
     const auto state = runner.new_state();
     std::vector<std::unique_ptr<KvState>> others;
     std::vector<std::vector<TokenId>> other_ids;
-    for (int i = 0; i < 3; ++i) {
+    for (std::size_t i = 0; i < n_others; ++i) {
         others.push_back(runner.new_state());
-        other_ids.push_back(model.tokens(kTokens, 100 + static_cast<std::uint64_t>(i)));
+        other_ids.push_back(model.tokens(kTokens, 100 + i));
         // The others are at other places in their own histories.
-        runner.step(
-            {{others.back().get(), std::span(other_ids.back()).first(static_cast<std::size_t>(i + 1) * 37)}});
+        runner.step({{others.back().get(), std::span(other_ids.back()).first(1 + i * 37 % 200)}});
     }
     std::size_t done = 0;
     for (std::size_t round = 0; done < ids.size(); ++round) {
-        const std::size_t n = std::min<std::size_t>(ids.size() - done, round % 3 == 0 ? 1 : 9 + round);
+        const std::size_t n = std::min<std::size_t>(ids.size() - done, round % 3 == 0 ? 1 : 9 + round % 40);
         std::vector<test::Runner::Item> items;
-        for (std::size_t i = 0; i < 3; ++i) {
+        for (std::size_t i = 0; i < n_others; ++i) {
             const auto at = static_cast<std::size_t>(others[i]->n_tokens());
-            const std::size_t m = std::min<std::size_t>(other_ids[i].size() - at, 1 + i * round % 7);
-            if (i == 2) items.push_back({state.get(), std::span(ids).subspan(done, n)});
+            const std::size_t m =
+                std::min<std::size_t>(other_ids[i].size() - at, (i + round) % 5 == 0 ? 0 : 1 + i * round % 7);
+            if (i == n_others / 2) items.push_back({state.get(), std::span(ids).subspan(done, n)});
             if (m > 0) items.push_back({others[i].get(), std::span(other_ids[i]).subspan(at, m)});
         }
         std::size_t row = 0;
@@ -88,6 +90,11 @@ TEST_P(Invariance, AloneOrWithThreeOthers) {
         ASSERT_EQ(mine, expected_rows(done, n)) << "tokens from " << done;
         done += n;
     }
+}
+
+// With 1, 7 and 31 others at places of their own, who come and go in the middle.
+TEST_P(Invariance, AloneOrInACrowd) {
+    for (const std::size_t n_others : {1U, 7U, 31U}) run_in_crowd(n_others);
 }
 
 // The state after n tokens, restored to an earlier snapshot and continued, equals a fresh run.

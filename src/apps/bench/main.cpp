@@ -1,0 +1,11 @@
+// ds4-bench: how fast things are on this machine.
+#include "apps/app.h"
+#include "apps/bench/commands.h"
+
+int main(int argc, char** argv) {
+    CLI::App app("How fast things are on this machine", "ds4-bench");
+    app.require_subcommand(1);
+    ds4::bench::Run run;
+    ds4::bench::add_kv(app, run);
+    return ds4::app::main_with(app, argc, argv, [&] { return run(); });
+}
