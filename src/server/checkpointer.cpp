@@ -31,23 +31,22 @@ void Checkpointer::after_step(Slot& slot) {
     const bool is_cold = n == slot.cold_length;
     const bool is_continued = policy_.is_continued(n) && !slot.job->is_in_call_block();
     if ((!is_cold && !is_continued) || n <= slot.n_saved) return;
-    save(slot.session->mark(), is_cold ? kv::Reason::cold : kv::Reason::continued, std::nullopt);
+    save(slot.session->mark(), is_cold ? kv::Reason::cold : kv::Reason::continued, nullptr);
     slot.n_saved = n;
 }
 
 void Checkpointer::save_end(const CheckpointPtr& end, std::int64_t n_saved,
                             const std::optional<VisibleText>& visible, kv::Reason reason) {
     if (disk_ == nullptr || end == nullptr || end->n_tokens() < policy_.min_tokens) return;
-    if (end->n_tokens() > n_saved) save(end, reason, visible);
+    if (end->n_tokens() > n_saved) save(end, reason, visible ? &*visible : nullptr);
 }
 
-void Checkpointer::save(const CheckpointPtr& checkpoint, kv::Reason reason,
-                        const std::optional<VisibleText>& visible) {
+void Checkpointer::save(const CheckpointPtr& checkpoint, kv::Reason reason, const VisibleText* visible) {
     kv::Store::Save save;
     save.checkpoint = checkpoint;
     save.reason = reason;
     save.tool_map = tool_map_;
-    if (visible) {
+    if (visible != nullptr) {
         save.kind = visible->kind;
         save.key = [key = to_key(visible->prompt)] { return key; };
     } else {

@@ -33,7 +33,8 @@ class Checkpointer {
                   kv::Reason reason);
 
   private:
-    void save(const CheckpointPtr& checkpoint, kv::Reason reason, const std::optional<VisibleText>& visible);
+    // visible: nullptr if the key is the text of the tokens.
+    void save(const CheckpointPtr& checkpoint, kv::Reason reason, const VisibleText* visible);
 
     const CheckpointPolicy policy_;
     const std::unique_ptr<kv::DiskCache> disk_;

@@ -49,7 +49,7 @@ TEST(Ds4Server, InterruptEndsARunningStreamInTime) {
 }
 
 TEST(Ds4Server, SameSeedSameAnswerWhateverElseRuns) {
-    RunningServer server({"--parallel", "4"});
+    RunningServer server({"--parallel", "8"});
     const std::string body =
         R"({"messages":[{"role":"user","content":"Tell me a story."}],"seed":7,"max_tokens":60,)"
         R"("thinking":{"type":"disabled"}})";
@@ -59,11 +59,49 @@ TEST(Ds4Server, SameSeedSameAnswerWhateverElseRuns) {
             .get<std::string>();
     };
     const std::string alone = ask();
-    std::vector<std::string> answers(4);
+    std::vector<std::string> answers(32);  // four times as many as are answered at a time
     std::vector<std::thread> clients;
     for (std::string& answer : answers) clients.emplace_back([&] { answer = ask(); });
     for (std::thread& client : clients) client.join();
     for (const std::string& answer : answers) EXPECT_EQ(answer, alone);
+}
+
+// The second turn of a conversation: on the server that has the first in memory, on one that finds it on the
+// disk, and on one that has never heard of it. Every digit of every log probability is the same.
+TEST(Ds4Server, SameAnswerFromMemoryFromDiskAndAnew) {
+    const test::TemporaryDirectory directory;
+    const std::vector<std::string> with_disk = {"--kv-disk-dir", (directory / "kv").string(),
+                                                "--kv-cache-min-tokens", "16"};
+    Json messages = {{{"role", "user"}, {"content", "Tell me a long story about a river and a boat."}}};
+    const auto ask = [&](const RunningServer& server) {
+        const Json body = {{"messages", messages}, {"seed", 7},         {"max_tokens", 50},
+                           {"logprobs", true},     {"top_logprobs", 3}, {"thinking", {{"type", "disabled"}}}};
+        return Json::parse(test::http(server.port(), "POST", "/v1/chat/completions", body.dump()).body);
+    };
+    const auto cached = [](const Json& answer) {
+        return answer["usage"]["prompt_tokens_details"]["cached_tokens"].get<int>();
+    };
+    const Json question = messages;
+    const auto go_on = [&](const Json& first) {
+        messages.push_back(first["choices"][0]["message"]);
+        messages.push_back({{"role", "user"}, {"content", "And then?"}});
+    };
+    {
+        RunningServer server(with_disk);
+        go_on(ask(server));
+        EXPECT_EQ(server.stop(SIGTERM), 0);
+    }
+    const Json stored = ask(RunningServer(with_disk));
+    EXPECT_GT(cached(stored), 50);
+    messages = question;
+    const RunningServer server({});
+    go_on(ask(server));
+    const Json live = ask(server);
+    EXPECT_GT(cached(live), 50);
+    const Json fresh = ask(RunningServer({}));
+    EXPECT_EQ(cached(fresh), 0);
+    EXPECT_EQ(stored["choices"], live["choices"]);
+    EXPECT_EQ(fresh["choices"], live["choices"]);
 }
 
 TEST(Ds4Server, RefusesToBeOpenByAccident) {
