@@ -220,6 +220,8 @@ TEST_F(DiskCache, AColdPromptIsThereForTheNextServerAtOnce) {
 TEST(Queue, GoesByPriority) {
     Script script = talk();
     script.rules.push_back({"first" + kAnswers, words("first ", 600)});
+    // Long enough for a client to note its turn before the next one is done.
+    script.rules.push_back({"later" + kAnswers, words("later ", 300)});
     script.decode_us = 500;
     const ScriptedServer server(script, one_slot());
     HttpClient running(server.port());
@@ -239,7 +241,7 @@ TEST(Queue, GoesByPriority) {
     for (const std::string priority : {"u=6", "u=3", "i, u=0"}) {
         clients.emplace_back([&, priority] {
             Client client(kPlain);
-            client.ask(server, "one", "Priority: " + priority + "\r\n");
+            client.ask(server, "later", "Priority: " + priority + "\r\n");
             const std::lock_guard lock(mutex);
             order.push_back(priority);
         });
