@@ -175,25 +175,36 @@ void Engine::Impl::collect(std::span<const Work> work) {
     }
 }
 
+// The output matrix is the largest of all, so the sessions that want their last row only share one pass.
+void Engine::Impl::finish(std::span<const Work> work) {
+    last_rows.clear();
+    for (std::size_t i = 0; i < work.size(); ++i) {
+        const Segment& segment = segments[i];
+        if (segment.n_rows == 0) continue;
+        std::vector<float>& logits = work[i].session->impl_->logits;
+        logits.resize(static_cast<std::size_t>(config.vocab));
+        if (work[i].on_logits == nullptr) {
+            last_rows.push_back({segment.first_row + segment.n_rows - 1, logits.data()});
+            continue;
+        }
+        for (std::int64_t row = 0; row < segment.n_rows; ++row) {
+            forward.logits(segment.first_row + row, 1, logits.data());
+            (*work[i].on_logits)(segment.start + row, logits);
+        }
+    }
+    forward.logits(last_rows);
+    for (std::size_t i = 0; i < work.size(); ++i) {
+        if (segments[i].n_rows != 0) work[i].session->impl_->mark_sometimes();
+    }
+}
+
 void Engine::step(std::span<const Work> work) {
     const std::lock_guard lock(impl_->step_mutex);
     impl_->check(work);
     impl_->collect(work);
     if (impl_->tokens.empty()) return;
     impl_->forward.run({impl_->tokens, impl_->positions, impl_->segments}, impl_->states);
-    for (std::size_t i = 0; i < work.size(); ++i) {
-        const Segment& segment = impl_->segments[i];
-        if (segment.n_rows == 0) continue;
-        Session::Impl& session = *work[i].session->impl_;
-        session.logits.resize(static_cast<std::size_t>(impl_->config.vocab));
-        const RowLogits* on_logits = work[i].on_logits;
-        const std::int64_t first = on_logits != nullptr ? 0 : segment.n_rows - 1;
-        for (std::int64_t row = first; row < segment.n_rows; ++row) {
-            impl_->forward.logits(segment.first_row + row, 1, session.logits.data());
-            if (on_logits != nullptr) (*on_logits)(segment.start + row, session.logits);
-        }
-        session.mark_sometimes();
-    }
+    impl_->finish(work);
 }
 
 }  // namespace ds4

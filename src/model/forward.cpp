@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "model/head.h"
-
 namespace ds4 {
 
 Block::Block(Backend& backend, const Config& config, const ForwardOptions& options)
@@ -175,6 +173,10 @@ void Forward::run(const BatchRows& batch, std::span<KvState* const> states) {
 void Forward::logits(std::int64_t first, std::int64_t n, float* host) {
     head_logits(backend_, config_, weights_.hc_head, weights_.norm, weights_.output, work_,
                 streams().slice(first, n), host);
+}
+
+void Forward::logits(std::span<const HeadRow> rows) {
+    head_logits(backend_, config_, weights_.hc_head, weights_.norm, weights_.output, work_, streams(), rows);
 }
 
 }  // namespace ds4

@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "model/config.h"
+#include "model/head.h"
 #include "model/kv_state.h"
 #include "model/weights.h"
 #include "model/workspace.h"
@@ -68,6 +69,8 @@ class Forward {
 
     // Logits of rows [first, first + n) of the step -> host (n, V). model.md 11
     void logits(std::int64_t first, std::int64_t n, float* host);
+    // Logits of any rows of the step, each to its place.
+    void logits(std::span<const HeadRow> rows);
 
     // Called before each layer and once after the last with the streams (n_rows, M * E); for tests.
     std::function<void(std::int64_t layer, Rows streams)> probe;

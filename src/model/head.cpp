@@ -1,22 +1,49 @@
 #include "model/head.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace ds4 {
+namespace {
+
+// How many of these rows lie next to each other in the streams.
+std::int64_t run_length(std::span<const HeadRow> rows) {
+    std::size_t n = 1;
+    while (n < rows.size() && rows[n].row == rows[0].row + static_cast<std::int64_t>(n)) ++n;
+    return static_cast<std::int64_t>(n);
+}
+
+}  // namespace
+
+void head_logits(Backend& backend, const Config& config, const HyperConnection& hc, const Vector& norm,
+                 const Matrix& output, Workspace& work, Rows streams, std::span<const HeadRow> rows) {
+    while (!rows.empty()) {
+        const auto part = rows.first(std::min(rows.size(), static_cast<std::size_t>(work.logits.n)));
+        rows = rows.subspan(part.size());
+        const auto count = static_cast<std::int64_t>(part.size());
+        const Rows h = Workspace::take(work.x, count);
+        const Rows logits = Workspace::take(work.logits, count);
+        for (std::int64_t done = 0; done < count;) {
+            const auto left = part.subspan(static_cast<std::size_t>(done));
+            const std::int64_t n = run_length(left);
+            backend.hc_head(hc, streams.slice(left[0].row, n), h.slice(done, n));
+            done += n;
+        }
+        backend.rms_norm(h, norm, config.hidden, config.rms_eps, h);
+        backend.matmul(output, h, logits);
+        for (std::int64_t i = 0; i < count; ++i) {
+            backend.download(part[static_cast<std::size_t>(i)].host, logits.row(i),
+                             static_cast<std::size_t>(config.vocab) * sizeof(float));
+        }
+    }
+}
 
 void head_logits(Backend& backend, const Config& config, const HyperConnection& hc, const Vector& norm,
                  const Matrix& output, Workspace& work, Rows streams, float* host) {
-    for (std::int64_t done = 0; done < streams.n;) {
-        const std::int64_t count = std::min(streams.n - done, work.logits.n);
-        const Rows h = Workspace::take(work.x, count);
-        const Rows logits = Workspace::take(work.logits, count);
-        backend.hc_head(hc, streams.slice(done, count), h);
-        backend.rms_norm(h, norm, config.hidden, config.rms_eps, h);
-        backend.matmul(output, h, logits);
-        backend.download(host + done * config.vocab, logits.data,
-                         static_cast<std::size_t>(count * config.vocab) * sizeof(float));
-        done += count;
-    }
+    std::vector<HeadRow> rows(static_cast<std::size_t>(streams.n));
+    for (std::int64_t i = 0; i < streams.n; ++i)
+        rows[static_cast<std::size_t>(i)] = {i, host + i * config.vocab};
+    head_logits(backend, config, hc, norm, output, work, streams, rows);
 }
 
 }  // namespace ds4

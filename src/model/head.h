@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "backend/backend.h"
 #include "model/config.h"
@@ -9,8 +10,18 @@
 
 namespace ds4 {
 
-// Logits of streams (n, M * E) -> host (n, V): collapse, norm, output matrix. Trunk and MTP block have their
-// own collapse and norm and share the matrix. model.md 11, 12
+// A row of the streams whose logits are wanted, and where they go.
+struct HeadRow {
+    std::int64_t row = 0;
+    float* host = nullptr;  // (V)
+};
+
+// Logits of these rows of streams (n, M * E): collapse, norm, output matrix. Trunk and MTP block have their
+// own collapse and norm and share the matrix, which is read once for every Workspace::kHeadRows rows.
+// model.md 11, 12
+void head_logits(Backend& backend, const Config& config, const HyperConnection& hc, const Vector& norm,
+                 const Matrix& output, Workspace& work, Rows streams, std::span<const HeadRow> rows);
+// Of all rows -> host (n, V).
 void head_logits(Backend& backend, const Config& config, const HyperConnection& hc, const Vector& norm,
                  const Matrix& output, Workspace& work, Rows streams, float* host);
 
