@@ -69,10 +69,10 @@ TEST(Agents, OpencodesTwoRequestsDoNotDriveEachOtherOut) {
         const Played played = play(bench::play_opencode, n_slots);
         expect_hits(played, 5);
         // The two system texts start with the same word, which is computed again as quickly as it is fetched.
-        for (const StepLog::Run& run : played.again) {
-            EXPECT_EQ(run.from, 0);
-            EXPECT_LT(run.n, 5);
-        }
+        // The last two titles go on from the point behind their system text, in front of the token that
+        // starts what a user says.
+        EXPECT_EQ(played.again.size(), 3U);
+        for (const StepLog::Run& run : played.again) EXPECT_LE(run.n, run.from == 0 ? 4 : 1) << run.from;
     }
 }
 

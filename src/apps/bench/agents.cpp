@@ -13,6 +13,16 @@ namespace {
 constexpr int kMostCalls = 4;
 constexpr int kSubagents = 4;
 
+// Every one starts with another word, as different tasks do.
+std::string task(int turn) {
+    constexpr std::array<const char*, 8> tasks = {
+        "Look at the files", "Build the program", "Run every test",    "Explain the failure",
+        "Fix the parser",    "Add an option",     "Rename the module", "Write down what is left"};
+    const auto k = static_cast<std::size_t>(turn);
+    return tasks[k % tasks.size()] +
+           (k < tasks.size() ? std::string() : ", round " + std::to_string(k / tasks.size()));
+}
+
 std::string prose(const std::string& start, int n_words, unsigned seed) {
     constexpr std::array<const char*, 16> words = {
         "file", "test", "the", "function", "returns", "value", "build",  "error",
@@ -66,8 +76,7 @@ Conversation claude_code(const TraceSizes& sizes) {
 void work(Conversation& conversation, const Post& post, Ledger& ledger, const TraceSizes& sizes) {
     for (int turn = 0; turn < sizes.turns; ++turn) {
         conversation.count_tokens(post);
-        const std::string task = "Task " + std::to_string(turn + 1) + ": look at the files";
-        conversation.give_task(task, post, ledger, sizes);
+        conversation.give_task(task(turn), post, ledger, sizes);
     }
 }
 
@@ -192,17 +201,16 @@ bool Conversation::take_anthropic(const Json& answer, const TraceSizes& sizes) {
 
 void play_opencode(const Post& post, Ledger& ledger, const TraceSizes& sizes) {
     const Json limit = {{"max_tokens", sizes.answer_tokens}};
-    Conversation title(Conversation::Dialect::chat, prose("You name conversations.", 200, 1), limit);
+    const std::string names = prose("You name conversations.", 200, 1);
     Json more = limit;
     more["tools"] = chat_tools();
     more["tool_choice"] = "auto";
     Conversation main(Conversation::Dialect::chat, prose("You are an agent for code.", sizes.system_words, 3),
                       more);
-    run_together({[&] { title.give_task("Name this: look at the files", post, ledger, sizes); },
-                  [&] { main.give_task("Task 1: look at the files", post, ledger, sizes); }});
-    for (int turn = 1; turn < sizes.turns; ++turn) {
-        const std::string task = "Task " + std::to_string(turn + 1) + ": look at the files";
-        main.give_task(task, post, ledger, sizes);
+    for (int turn = 0; turn < sizes.turns; ++turn) {
+        Conversation title(Conversation::Dialect::chat, names, limit);
+        run_together({[&] { title.give_task(task(turn), post, ledger, sizes); },
+                      [&] { main.give_task(task(turn), post, ledger, sizes); }});
     }
 }
 
@@ -216,11 +224,9 @@ void play_subagents(const Post& post, Ledger& ledger, const TraceSizes& sizes) {
     work(main, post, ledger, sizes);
     std::vector<Conversation> subagents(kSubagents, main);
     std::vector<std::function<void()>> actions;
-    constexpr std::array<const char*, kSubagents> tasks = {"Write tests", "Find the error",
-                                                           "Clean up the build", "Document the module"};
     for (std::size_t i = 0; i < subagents.size(); ++i) {
         actions.emplace_back([&, i] {
-            subagents[i].give_task(tasks[i], post, ledger, sizes);
+            subagents[i].give_task(task(sizes.turns + static_cast<int>(i)), post, ledger, sizes);
             subagents[i].give_task("Say what you did", post, ledger, sizes);
         });
     }

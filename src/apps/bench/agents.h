@@ -70,7 +70,7 @@ class Conversation {
     std::int64_t n_known_ = 0;
 };
 
-// opencode: a title is asked for, without tools and with a system text of its own, while the task runs.
+// opencode: beside each task a title is asked for, without tools and with a system text of its own.
 void play_opencode(const Post& post, Ledger& ledger, const TraceSizes& sizes);
 // Claude Code: a history that grows by calls and results, tokens counted between requests.
 void play_claude_code(const Post& post, Ledger& ledger, const TraceSizes& sizes);
