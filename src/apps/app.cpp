@@ -16,12 +16,6 @@ namespace {
 
 constexpr const char* kBundled = "ds4-tiny.gguf";
 
-std::filesystem::path program_directory() {
-    std::error_code error;
-    const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
-    return error ? std::filesystem::path(".") : program.parent_path();
-}
-
 // One line whatever the message holds: file names may contain anything.
 std::string one_line(std::string text) {
     for (char& c : text) {
@@ -55,6 +49,12 @@ int main_with(CLI::App& app, int argc, char** argv, const std::function<int()>& 
     } catch (const std::exception& error) {
         return complain(error.what(), 1);
     }
+}
+
+std::filesystem::path program_directory() {
+    std::error_code error;
+    const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
+    return error ? std::filesystem::path(".") : program.parent_path();
 }
 
 std::filesystem::path find_model(const std::filesystem::path& given) {

@@ -12,6 +12,9 @@ namespace ds4::app {
 // status: 0, 1 for errors, 2 for bad use. `run` is called after a successful parse.
 int main_with(CLI::App& app, int argc, char** argv, const std::function<int()>& run);
 
+// Where this program lies; "." if the system does not tell.
+std::filesystem::path program_directory();
+
 // The model to use: `given` if not empty, else ./ds4flash.gguf, else the bundled model. Throws IoError if
 // there is none, naming the ways out.
 std::filesystem::path find_model(const std::filesystem::path& given);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
@@ -14,12 +15,20 @@ float clean(float logit) {
     return std::isnan(logit) ? kNever : logit;
 }
 
+// The first of the largest; 0 if there is none. NaN is larger than nothing. Lanes side by side are what a
+// compiler makes vector code of.
 TokenId argmax(std::span<const float> logits) {
-    TokenId best = 0;
-    for (std::size_t i = 1; i < logits.size(); ++i) {
-        if (clean(logits[i]) > clean(logits[static_cast<std::size_t>(best)])) best = static_cast<TokenId>(i);
+    std::array<float, 16> lanes;
+    lanes.fill(kNever);
+    std::size_t i = 0;
+    for (; i + lanes.size() <= logits.size(); i += lanes.size()) {
+        for (std::size_t k = 0; k < lanes.size(); ++k)
+            lanes[k] = logits[i + k] > lanes[k] ? logits[i + k] : lanes[k];
     }
-    return best;
+    float top = *std::max_element(lanes.begin(), lanes.end());
+    for (; i < logits.size(); ++i) top = logits[i] > top ? logits[i] : top;
+    if (top == kNever) return 0;
+    return static_cast<TokenId>(std::find(logits.begin(), logits.end(), top) - logits.begin());
 }
 
 std::uint64_t scramble(std::uint64_t x) {  // the finaliser of splitmix64
@@ -41,7 +50,15 @@ class Ranking {
     explicit Ranking(std::span<const float> logits) : logits_(logits), ids_(logits.size()) {
         std::iota(ids_.begin(), ids_.end(), 0);
     }
+    // Only those whose logit is at least top + depth.
+    Ranking(std::span<const float> logits, double top, double depth) : logits_(logits) {
+        for (std::size_t i = 0; i < logits.size(); ++i) {
+            if (static_cast<double>(logits[i]) - top >= depth) ids_.push_back(static_cast<TokenId>(i));
+        }
+    }
 
+    std::size_t size() const { return ids_.size(); }
+    // rank < size()
     TokenId operator[](std::size_t rank) {
         while (rank >= sorted_) sort_more();
         return ids_[rank];
@@ -84,15 +101,22 @@ TokenId sample(std::span<const float> logits, const Sampling& s, std::int64_t po
         const auto logit = static_cast<double>(clean(logits[static_cast<std::size_t>(id)]));
         return std::exp((logit - top) / static_cast<double>(s.temperature));
     };
-    Ranking ranking(logits);
-    std::size_t n = logits.size();
-    if (s.top_k > 0) n = std::min(n, static_cast<std::size_t>(s.top_k));
+    const bool has_top_k = s.top_k > 0 && static_cast<std::size_t>(s.top_k) < logits.size();
+    const bool has_top_p = s.top_p < 1;
+    // What min_p cuts need not be looked at, with some room for rounding; but top_p is a share of all that
+    // top_k keeps.
+    const bool is_cut = s.min_p > 0 && !(has_top_k && has_top_p);
+    const double depth =
+        std::min(0.0, std::log(static_cast<double>(s.min_p)) - 1e-6) * static_cast<double>(s.temperature);
+    Ranking ranking = is_cut ? Ranking(logits, top, depth) : Ranking(logits);
+    std::size_t n = ranking.size();
+    if (has_top_k) n = std::min(n, static_cast<std::size_t>(s.top_k));
 
     double total = 0;
-    if (n == logits.size()) {
-        for (std::size_t i = 0; i < n; ++i) total += weight(static_cast<TokenId>(i));
-    } else {
+    if (has_top_p && has_top_k) {
         for (std::size_t i = 0; i < n; ++i) total += weight(ranking[i]);
+    } else if (has_top_p) {
+        for (std::size_t i = 0; i < logits.size(); ++i) total += weight(static_cast<TokenId>(i));
     }
     const double nucleus = static_cast<double>(s.top_p) * total;
     std::vector<double> cumulative;  // of the kept tokens
@@ -101,7 +125,7 @@ TokenId sample(std::span<const float> logits, const Sampling& s, std::int64_t po
         const double w = weight(ranking[i]);
         if (w == 0 || (i > 0 && w < static_cast<double>(s.min_p))) break;
         cumulative.push_back(sum += w);
-        if (s.top_p < 1 && sum >= nucleus) break;
+        if (has_top_p && sum >= nucleus) break;
     }
     const double target = uniform(s.seed, position) * sum;
     const auto hit = std::upper_bound(cumulative.begin(), cumulative.end(), target);

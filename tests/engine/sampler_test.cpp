@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <random>
 #include <vector>
 
 #include "ds4/sampling.h"
@@ -107,6 +108,52 @@ TEST(Sampler, WorksOnAVocabularyOfRealSize) {
     for (int position = 0; position < 20; ++position) {
         const TokenId id = sample(logits, s, position);
         EXPECT_LT(id, 129280 / 2);  // of equals the lower ids come first
+    }
+}
+
+// Logits as a model makes them and as it should not.
+std::vector<float> random_logits(std::mt19937& random, std::size_t n) {
+    std::normal_distribution<float> normal(0, 3);
+    std::vector<float> logits(n);
+    for (float& l : logits) {
+        const auto kind = random() % 20;
+        l = kind == 0   ? std::numeric_limits<float>::quiet_NaN()
+            : kind == 1 ? -std::numeric_limits<float>::infinity()
+            : kind == 2 ? 4.0F  // equals
+                        : normal(random);
+    }
+    return logits;
+}
+
+TEST(Sampler, FindsTheBestAnywhere) {
+    std::mt19937 random(5);
+    Sampling s;
+    s.temperature = 0;
+    for (std::size_t n = 1; n < 100; ++n) {
+        const auto logits = random_logits(random, n);
+        std::size_t best = 0;
+        for (std::size_t i = 1; i < n; ++i) {
+            if (std::isnan(logits[best]) || logits[i] > logits[best]) best = i;
+        }
+        if (!(logits[best] > -std::numeric_limits<float>::infinity())) best = 0;
+        EXPECT_EQ(sample(logits, s, 0), static_cast<TokenId>(best)) << n;
+    }
+}
+
+// What min_p cuts is not looked at, unless top_k and top_p need to; these keep all that min_p does.
+TEST(Sampler, LookingAtLessChangesNothing) {
+    std::mt19937 random(6);
+    for (int round = 0; round < 300; ++round) {
+        const auto logits = random_logits(random, 400);
+        for (const float min_p : {0.05F, 0.9F, 1.0F, 1e-4F}) {
+            Sampling quick;
+            quick.min_p = min_p;
+            quick.temperature = 0.7F;
+            Sampling whole = quick;
+            whole.top_k = 399;
+            whole.top_p = 0.9999999F;
+            EXPECT_EQ(sample(logits, quick, round), sample(logits, whole, round));
+        }
     }
 }
 

@@ -9,6 +9,8 @@
 // Of the rules whose `after` the session's text contains, followed by a beginning of `say`, the one with the
 // latest such place goes on with the rest of `say`; strings of control tokens stand for them. With `fail` the
 // step that reaches its end throws. Without a rule the answer ends.
+#include "server/scripted_engine.h"
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -36,7 +38,15 @@ using Micros = std::chrono::microseconds;
 // What a session's tokens cost; nothing is shared.
 constexpr std::size_t kBytesPerToken = 1000;
 
+std::mutex listener_mutex;
+test::StepListener listener;
+
 }  // namespace
+
+void test::set_step_listener(StepListener new_listener) {
+    const std::lock_guard lock(listener_mutex);
+    listener = std::move(new_listener);
+}
 
 struct Engine::Impl {
     explicit Impl(const EngineOptions& o);
@@ -260,6 +270,10 @@ std::unique_ptr<Session> Engine::resume(std::span<const CheckpointPtr> points, s
 
 void Engine::step(std::span<const Work> work) {
     const std::lock_guard lock(impl_->step_mutex);
+    {
+        const std::lock_guard listener_lock(listener_mutex);
+        if (listener) listener(work);
+    }
     Micros time = impl_->decode_time;
     for (const Work& w : work) {
         Session::Impl& session = *w.session->impl_;

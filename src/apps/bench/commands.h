@@ -10,5 +10,7 @@ namespace ds4::bench {
 using Run = std::function<int()>;
 
 void add_kv(CLI::App& app, Run& run);
+void add_replay(CLI::App& app, Run& run);
+void add_serve(CLI::App& app, Run& run);
 
 }  // namespace ds4::bench

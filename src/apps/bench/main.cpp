@@ -7,5 +7,7 @@ int main(int argc, char** argv) {
     app.require_subcommand(1);
     ds4::bench::Run run;
     ds4::bench::add_kv(app, run);
+    ds4::bench::add_replay(app, run);
+    ds4::bench::add_serve(app, run);
     return ds4::app::main_with(app, argc, argv, [&] { return run(); });
 }
