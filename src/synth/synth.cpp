@@ -1,9 +1,11 @@
 #include "synth/synth.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
-#include <cstring>
+#include <cstdio>
+#include <future>
 #include <map>
 #include <span>
 #include <string_view>
@@ -13,6 +15,7 @@
 #include "base/hash.h"
 #include "base/thread_pool.h"
 #include "convert/tensor_table.h"
+#include "ds4/error.h"
 #include "gguf/writer.h"
 #include "synth/random.h"
 #include "synth/random_blocks.h"
@@ -98,16 +101,34 @@ class Synthesizer {
                 writer_.add_alias(t.name, t.alias_of);
             }
         }
+        check_space();
         writer_.begin();
         for (const PlannedTensor& t : tensors) {
             result_.tensor_bytes += bytes_of(t);
             if (t.alias_of.empty()) write(t);
         }
+        wait_for_writing();
         writer_.commit();
         return result_;
     }
 
   private:
+    // These files are large enough to fill a disk that others use, too.
+    void check_space() const {
+        std::error_code error;
+        const auto space =
+            std::filesystem::space(std::filesystem::absolute(options_.out).parent_path(), error);
+        if (error || space.available >= writer_.data_bytes()) return;  // without an answer, writing will tell
+        const auto gigabytes = [](std::uint64_t bytes) {
+            std::array<char, 32> text{};
+            std::snprintf(text.data(), text.size(), "%.1f GB", static_cast<double>(bytes) / 1e9);
+            return std::string(text.data());
+        };
+        throw IoError(options_.out.string() + ": the file takes " + gigabytes(writer_.data_bytes()) +
+                      ", the disk has " + gigabytes(space.available) +
+                      " left; use fewer --layers or --alias");
+    }
+
     static std::uint64_t blocks_of(const PlannedTensor& t) {
         std::uint64_t elements = 1;
         for (const std::uint64_t n : t.ne) elements *= n;
@@ -140,8 +161,8 @@ class Synthesizer {
                     random_blocks.fill(blocks, Random(Random::mix(seed + first_slab + slab)));
                 }
             });
-            write_bytes(buffer_);
             done += buffer_.size();
+            write_buffer();
         }
     }
 
@@ -156,20 +177,33 @@ class Synthesizer {
             const auto expert = static_cast<std::int32_t>(random.below(options_.config.n_routed_experts));
             if (std::find(row, table.end(), expert) == table.end()) table.push_back(expert);
         }
-        write_bytes(std::as_bytes(std::span(table)));
+        const auto bytes = std::as_bytes(std::span(table));
+        buffer_.assign(bytes.begin(), bytes.end());
+        write_buffer();
     }
 
-    void write_bytes(std::span<const std::byte> bytes) {
-        writer_.write(bytes);
-        result_.file_bytes += bytes.size();
+    // Copying into the page cache takes longer than drawing the numbers, so the next buffer is filled
+    // meanwhile.
+    void write_buffer() {
+        wait_for_writing();
+        std::swap(buffer_, written_);
+        writing_ = std::async(std::launch::async, [this] { writer_.write(written_); });
+        result_.file_bytes += written_.size();
         if (options_.progress) options_.progress(result_.file_bytes, writer_.data_bytes());
+    }
+
+    // Throws what the writing threw.
+    void wait_for_writing() {
+        if (writing_.valid()) writing_.get();
     }
 
     const SynthOptions& options_;
     gguf::Writer writer_;
     ThreadPool pool_;
     std::vector<std::byte> buffer_;
+    std::vector<std::byte> written_;
     SynthResult result_;
+    std::future<void> writing_;  // last: its destructor waits for the thread that uses the others
 };
 
 }  // namespace

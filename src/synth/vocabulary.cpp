@@ -34,30 +34,49 @@ void add_bytes(Vocabulary& vocabulary) {
     for (const std::string& symbol : alphabet) add(vocabulary, symbol, Kind::normal);
 }
 
-// Joins random tokens of letters until `n` tokens are there. A space stands only in front.
-void add_merges(Vocabulary& vocabulary, std::size_t n) {
+// Merges of letters: first every pair, then random ones of what is there. A space stands only in front.
+class Merges {
+  public:
+    // Adds tokens until the vocabulary has n.
+    Merges(Vocabulary& vocabulary, std::size_t n)
+        : vocabulary_(vocabulary), known_(vocabulary.tokens.begin(), vocabulary.tokens.end()) {
+        for (char letter = 'a'; letter <= 'z'; ++letter) inner_.push_back({std::string(1, letter), 1});
+        front_ = inner_;
+        front_.push_back({space_, 1});
+        const std::vector<Word> letters = inner_, starts = front_;
+        for (const Word& left : starts) {
+            for (const Word& right : letters) {
+                if (vocabulary.tokens.size() < n) join(left, right);
+            }
+        }
+        Random random(kSeed);
+        while (vocabulary.tokens.size() < n) join(pick(front_, random), pick(inner_, random));
+    }
+
+  private:
     struct Word {
         std::string text;
         std::size_t length;  // characters
     };
-    const std::string space = tokenizer::encode_byte(' ');
-    std::vector<Word> words;
-    for (char letter = 'a'; letter <= 'z'; ++letter) words.push_back({std::string(1, letter), 1});
-    std::vector<Word> fronts = words;
-    fronts.push_back({space, 1});
-    std::unordered_set<std::string> known(vocabulary.tokens.begin(), vocabulary.tokens.end());
-    Random random(kSeed);
-    while (vocabulary.tokens.size() < n) {
-        const Word& left = fronts[random.below(static_cast<std::uint32_t>(fronts.size()))];
-        const Word& right = words[random.below(static_cast<std::uint32_t>(words.size()))];
-        Word joined{left.text + right.text, left.length + right.length};
-        if (joined.length > kLongestMerge || !known.insert(joined.text).second) continue;
-        vocabulary.merges.push_back(left.text + " " + right.text);
-        add(vocabulary, joined.text, Kind::normal);
-        if (!joined.text.starts_with(space)) words.push_back(joined);
-        fronts.push_back(std::move(joined));
+
+    static Word pick(const std::vector<Word>& words, Random& random) {
+        return words[random.below(static_cast<std::uint32_t>(words.size()))];
     }
-}
+
+    void join(const Word& left, const Word& right) {
+        Word joined{left.text + right.text, left.length + right.length};
+        if (joined.length > kLongestMerge || !known_.insert(joined.text).second) return;
+        vocabulary_.merges.push_back(left.text + " " + right.text);
+        add(vocabulary_, joined.text, Kind::normal);
+        if (!joined.text.starts_with(space_)) inner_.push_back(joined);
+        front_.push_back(std::move(joined));
+    }
+
+    Vocabulary& vocabulary_;
+    std::unordered_set<std::string> known_;
+    const std::string space_ = tokenizer::encode_byte(' ');
+    std::vector<Word> inner_, front_;  // what may stand anywhere, and what may stand first
+};
 
 // The table of model.md 15.4 from its id 128800 on; a range has its first id only.
 struct Named {
@@ -140,7 +159,7 @@ Vocabulary made_up_vocabulary(std::uint32_t size) {
     vocabulary.bos = 0;
     vocabulary.eos = vocabulary.pad = 1;
     add_bytes(vocabulary);
-    add_merges(vocabulary, size - kAddedTokens);
+    Merges(vocabulary, size - kAddedTokens);
     const auto* named = kNamed.begin();
     for (std::uint32_t offset = 0; offset < kAddedTokens; ++offset) {
         const bool has_name = named != kNamed.end() && named->offset == offset;

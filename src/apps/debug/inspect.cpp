@@ -169,12 +169,15 @@ void print_tensors(const gguf::File& file, const Config* config) {
                 "bytes per token", "types");
     for (const auto& [title, sum] : sums) print(title, sum);
     print("total", total);
+    if (static_cast<double>(file.data_bytes()) < total.bytes) {
+        std::printf("  %-28s %7s %16s %18llu\n", "in the file, shared once", "", "",
+                    static_cast<unsigned long long>(file.data_bytes()));
+    }
     std::fflush(stdout);
 }
 
 void print_plan(const gguf::File& file, const Config& config, const Options& options) {
-    double weights = 0;
-    for (const gguf::Tensor& t : file.tensors()) weights += static_cast<double>(t.data.size());
+    const auto weights = static_cast<double>(file.data_bytes());
     const auto kv = static_cast<double>(
         KvLayout(config, config.ratios, quant::KvFormat::packed).bytes_for(options.context));
     const auto work = static_cast<double>(Workspace::bytes_for(config, options.max_batch));

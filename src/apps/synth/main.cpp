@@ -54,7 +54,7 @@ int main(int argc, char** argv) {
         ->delimiter(',')
         ->expected(2)
         ->check(CLI::Range(1, 43));
-    app.add_option("--seed", options.seed, "Seed of the weights (1)");
+    app.add_option("--seed", options.seed, "Seed of the weights (1)")->check(CLI::NonNegativeNumber);
     app.add_option("--threads", options.threads, "Threads; 0 is one per core (0)")
         ->check(CLI::Range(0, 4096));
     return ds4::app::main_with(app, argc, argv, [&] {
