@@ -41,7 +41,7 @@ class WeightLoader {
         if (t.format->decode == nullptr)
             fail(t, "has type " + std::string(t.format->name) + ", not a weight format");
         Matrix m;
-        m.data = store_.place(t);
+        m.data = store_.backend_.place(t.data);
         m.type = t.format->type;
         m.n_in = n_in;
         m.n_out = n_out;
@@ -182,12 +182,6 @@ class WeightLoader {
     const Config& c_;
     std::string prefix_;
 };
-
-const std::byte* WeightStore::place(const gguf::Tensor& tensor) {
-    const auto [placed, is_new] = placed_.try_emplace(tensor.data.data());
-    if (is_new) placed->second = backend_.place(tensor.data);
-    return placed->second;
-}
 
 Weights WeightStore::load_trunk(const Config& config) {
     WeightLoader global(*this, config, "");

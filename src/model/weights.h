@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <unordered_map>
 #include <vector>
 
 #include "backend/backend.h"
@@ -95,13 +94,9 @@ class WeightStore {
   private:
     friend class WeightLoader;
 
-    // Where the backend keeps these bytes. Tensors that share bytes are placed once.
-    const std::byte* place(const gguf::Tensor& tensor);
-
     const gguf::File& file_;
     Backend& backend_;
     std::vector<BackendMemory> vectors_;
-    std::unordered_map<const std::byte*, const std::byte*> placed_;
 };
 
 }  // namespace ds4
