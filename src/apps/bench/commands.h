@@ -10,5 +10,6 @@ namespace ds4::bench {
 using Run = std::function<int()>;
 
 void add_kv(CLI::App& app, Run& run);
+void add_roofline(CLI::App& app, Run& run);
 
 }  // namespace ds4::bench

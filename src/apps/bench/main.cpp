@@ -7,5 +7,6 @@ int main(int argc, char** argv) {
     app.require_subcommand(1);
     ds4::bench::Run run;
     ds4::bench::add_kv(app, run);
+    ds4::bench::add_roofline(app, run);
     return ds4::app::main_with(app, argc, argv, [&] { return run(); });
 }
