@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 namespace ds4::bench {
@@ -13,10 +14,9 @@ struct MachineLimits {
     std::string instructions;  // that the operations were measured with
 };
 
-// Takes about two seconds and memory of the size of kReadBytes, which is far more than the caches hold. The
-// best of several passes counts, as other programs can only slow a pass down. threads: 0 is one per usable
-// core.
-inline constexpr std::size_t kReadBytes = std::size_t{1} << 30;
-MachineLimits measure_machine(int threads);
+// Takes about a second. Many short passes are timed and a good one of them counts, as other programs can only
+// slow a pass down. threads: 0 is one per usable core. read_bytes: of the memory that is read, far more than
+// the caches hold.
+MachineLimits measure_machine(int threads, std::size_t read_bytes);
 
 }  // namespace ds4::bench
