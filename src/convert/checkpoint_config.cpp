@@ -251,6 +251,11 @@ void write_tokenizer(const std::filesystem::path& tokenizer_json, const Checkpoi
         vocabulary.tokens.push_back("<unused " + std::to_string(vocabulary.tokens.size()) + ">");
         vocabulary.kinds.push_back(tokenizer::Vocabulary::Kind::unused);
     }
+    write_vocabulary(vocabulary, c, writer);
+}
+
+void write_vocabulary(const tokenizer::Vocabulary& vocabulary, const CheckpointConfig& c,
+                      gguf::Writer& writer) {
     std::vector<std::int32_t> kinds;
     for (const auto kind : vocabulary.kinds) kinds.push_back(static_cast<std::int32_t>(kind));
     writer.set_string("tokenizer.ggml.model", "gpt2");

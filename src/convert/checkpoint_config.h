@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "gguf/writer.h"
+#include "tokenizer/tokenizer.h"
 
 namespace ds4::convert {
 
@@ -43,5 +44,8 @@ void write_metadata(const CheckpointConfig& config, const std::string& architect
 // IoError, TokenizerError, ModelError if it has more than vocab_size tokens.
 void write_tokenizer(const std::filesystem::path& tokenizer_json, const CheckpointConfig& config,
                      gguf::Writer& writer);
+// The same keys; the vocabulary has vocab_size tokens.
+void write_vocabulary(const tokenizer::Vocabulary& vocabulary, const CheckpointConfig& config,
+                      gguf::Writer& writer);
 
 }  // namespace ds4::convert

@@ -99,7 +99,7 @@ const tokenizer::Tokenizer& Engine::tokenizer() const {
 
 MemoryPlan Engine::memory_plan(std::int64_t context) const {
     MemoryPlan plan;
-    for (const gguf::Tensor& t : impl_->file.tensors()) plan.weights += static_cast<double>(t.data.size());
+    plan.weights = static_cast<double>(impl_->file.data_bytes());
     plan.kv_state = static_cast<double>(impl_->layout.bytes_for(context));
     plan.activations = static_cast<double>(Workspace::bytes_for(impl_->config, impl_->options.max_batch));
     return plan;

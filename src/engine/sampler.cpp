@@ -43,11 +43,22 @@ double uniform(std::uint64_t seed, std::int64_t position) {
     return static_cast<double>(scramble(seed + 0x9e3779b97f4a7c15ULL + counter) >> 11) * 0x1p-53;
 }
 
+// A thread's memory for its choices, kept: a decoded token should cost no allocation.
+struct Scratch {
+    std::vector<TokenId> ids;
+    std::vector<double> cumulative;
+};
+Scratch& scratch() {
+    thread_local Scratch memory;
+    return memory;
+}
+
 // Candidates in the order of their chances, sorted only as far as somebody looks: a vocabulary of 129,280
-// need not be sorted to find the few tokens that matter.
+// need not be sorted to find the few tokens that matter. One at a time per thread.
 class Ranking {
   public:
-    explicit Ranking(std::span<const float> logits) : logits_(logits), ids_(logits.size()) {
+    explicit Ranking(std::span<const float> logits) : logits_(logits), ids_(scratch().ids) {
+        ids_.resize(logits.size());
         std::iota(ids_.begin(), ids_.end(), 0);
     }
     // Only those whose logit is at least top + depth.
@@ -78,7 +89,7 @@ class Ranking {
     }
 
     std::span<const float> logits_;
-    std::vector<TokenId> ids_;
+    std::vector<TokenId>& ids_;
     std::size_t sorted_ = 0;
 };
 
@@ -119,7 +130,9 @@ TokenId sample(std::span<const float> logits, const Sampling& s, std::int64_t po
         for (std::size_t i = 0; i < logits.size(); ++i) total += weight(static_cast<TokenId>(i));
     }
     const double nucleus = static_cast<double>(s.top_p) * total;
-    std::vector<double> cumulative;  // of the kept tokens
+    std::vector<double>& cumulative = scratch().cumulative;  // of the kept tokens
+    cumulative.clear();
+    cumulative.reserve(n);
     double sum = 0;
     for (std::size_t i = 0; i < n; ++i) {
         const double w = weight(ranking[i]);

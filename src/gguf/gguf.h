@@ -86,6 +86,8 @@ class File {
     // Tensors in file order.
     std::span<const Tensor> tensors() const { return tensors_; }
     const Tensor* find_tensor(std::string_view name) const;  // nullptr if absent
+    // Of all tensors; bytes that several of them name (aliases) count once.
+    std::uint64_t data_bytes() const { return data_bytes_; }
 
   private:
     friend class Parser;
@@ -99,6 +101,7 @@ class File {
     std::map<std::string_view, std::size_t> metadata_index_;
     std::vector<Tensor> tensors_;
     std::map<std::string_view, std::size_t> tensor_index_;
+    std::uint64_t data_bytes_ = 0;
 };
 
 }  // namespace ds4::gguf

@@ -221,20 +221,25 @@ class Parser {
     }
 
     // Two tensors may name exactly the same bytes with the same type and shape (an alias); any other overlap
-    // is a lie.
-    void check_overlaps() const {
+    // is a lie. Counts the bytes.
+    void check_overlaps() {
         std::vector<const Tensor*> order;
         order.reserve(file_.tensors_.size());
         for (const Tensor& t : file_.tensors_) order.push_back(&t);
         std::sort(order.begin(), order.end(), [](const Tensor* a, const Tensor* b) {
             return std::pair(a->offset, a->data.size()) < std::pair(b->offset, b->data.size());
         });
-        for (std::size_t i = 1; i < order.size(); ++i) {
-            const Tensor& a = *order[i - 1];
-            const Tensor& b = *order[i];
-            if (b.offset >= a.offset + a.data.size()) continue;
-            const bool is_alias = a.offset == b.offset && a.format == b.format && a.ne == b.ne;
-            require(is_alias, "tensors ", printable(a.name), " and ", printable(b.name), " overlap");
+        const Tensor* before = nullptr;
+        for (const Tensor* t : order) {
+            if (before == nullptr || t->offset >= before->offset + before->data.size()) {
+                file_.data_bytes_ += t->data.size();
+            } else {
+                const bool is_alias =
+                    before->offset == t->offset && before->format == t->format && before->ne == t->ne;
+                require(is_alias, "tensors ", printable(before->name), " and ", printable(t->name),
+                        " overlap");
+            }
+            before = t;
         }
     }
 

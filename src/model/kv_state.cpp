@@ -77,6 +77,9 @@ void KvState::reserve(std::int64_t n_more) {
         page->n_written = std::min(KvLayout::kPageTokens, end - first);
         add_page(std::move(page));
     }
+    // The list of tokens grows together with the pages, so that the steps between allocate nothing.
+    const std::size_t room = pages_.size() * KvLayout::kPageTokens;
+    if (tokens_.capacity() < room) tokens_.reserve(std::max(room, 2 * tokens_.capacity()));
 }
 
 void KvState::advance(std::span<const TokenId> tokens) {

@@ -188,6 +188,7 @@ TEST_F(GgufWriterTest, AliasesShareBytes) {
     EXPECT_EQ(file.find_tensor("a")->offset, file.find_tensor("d")->offset);
     EXPECT_NE(file.find_tensor("a")->offset, file.find_tensor("c")->offset);
     EXPECT_THAT(file.find_tensor("c")->data, ElementsAreArray(data));
+    EXPECT_EQ(file.data_bytes(), 2 * data.size());
 }
 
 TEST_F(GgufWriterTest, RefusesWrongDeclarations) {

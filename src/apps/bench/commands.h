@@ -12,5 +12,8 @@ using Run = std::function<int()>;
 void add_kv(CLI::App& app, Run& run);
 void add_replay(CLI::App& app, Run& run);
 void add_serve(CLI::App& app, Run& run);
+void add_roofline(CLI::App& app, Run& run);
+// What the program does without a command.
+void add_sweep(CLI::App& app, Run& run);
 
 }  // namespace ds4::bench

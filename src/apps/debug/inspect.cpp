@@ -19,6 +19,7 @@
 #include "gguf/gguf.h"
 #include "model/config.h"
 #include "model/kv_state.h"
+#include "model/step_cost.h"
 #include "model/weights.h"
 #include "model/workspace.h"
 
@@ -31,45 +32,6 @@ struct Options {
     std::int64_t max_batch = 512;
     bool check = false;
 };
-
-// The classes of model.md 3.2, by tensor name. The first pattern found in the name decides.
-struct Class {
-    const char* pattern;
-    const char* title;
-};
-constexpr std::array<Class, 14> kClasses = {{
-    {"token_embd", "embedding"},
-    {"output.weight", "output head"},
-    {"indexer_compressor", "indexer compressors"},
-    {"indexer.", "indexer projections"},
-    {"attn_compressor", "attention compressors"},
-    {"tid2eid", "hash tables"},
-    {"ffn_gate_inp", "routers"},
-    {"down_exps", "routed experts, down"},
-    {"_exps", "routed experts, gate and up"},
-    {"_shexp", "shared expert"},
-    {"hc_", "hyper-connections"},
-    {"_norm", "norms, biases, sinks"},
-    {"attn_sinks", "norms, biases, sinks"},
-    {"attn_", "attention projections"},
-}};
-
-const char* class_of(std::string_view name) {
-    for (const Class& c : kClasses) {
-        if (name.find(c.pattern) != std::string_view::npos) return c.title;
-    }
-    return name.find("proj") != std::string_view::npos ? "MTP projections" : "norms, biases, sinks";
-}
-
-// Bytes of a tensor that one decoded token reads: one row of a table, the used share of the experts, all else
-// whole.
-double touched_bytes(const gguf::Tensor& t, const Config& config) {
-    const auto bytes = static_cast<double>(t.data.size());
-    const bool table = t.name == "token_embd.weight" || t.name.find("tid2eid") != std::string_view::npos;
-    if (table) return bytes / static_cast<double>(t.rows());
-    if (t.name.find("_exps") == std::string_view::npos) return bytes;
-    return bytes * static_cast<double>(config.n_used_experts) / static_cast<double>(config.n_experts);
-}
 
 template <class T>
 T read_as(const std::byte* at) {
@@ -148,33 +110,44 @@ struct ClassSum {
 };
 
 void print_tensors(const gguf::File& file, const Config* config) {
-    std::map<std::string, ClassSum> sums;
+    std::map<std::string_view, ClassSum> sums;
     ClassSum total;
     for (const gguf::Tensor& t : file.tensors()) {
-        for (ClassSum* sum : {&sums[class_of(t.name)], &total}) {
+        for (ClassSum* sum : {&sums[tensor_class(t.name)], &total}) {
             ++sum->n_tensors;
             sum->elements += static_cast<double>(t.elements());
             sum->bytes += static_cast<double>(t.data.size());
-            if (config != nullptr) sum->touched += touched_bytes(t, *config);
             ++sum->types[t.format->name];
         }
     }
-    const auto print = [](const std::string& title, const ClassSum& sum) {
+    if (config != nullptr) {
+        // A long context: the indexer has to choose.
+        for (const ClassCost& c : step_costs(file.tensors(), *config, {config->max_context, 1})) {
+            const auto sum = sums.find(c.title);
+            if (sum == sums.end()) continue;  // of the history, no tensor
+            sum->second.touched = c.cost.bytes;
+            total.touched += c.cost.bytes;
+        }
+    }
+    const auto print = [](std::string_view title, const ClassSum& sum) {
         std::string types;
         for (const auto& [name, n] : sum.types) types += " " + std::string(name) + "*" + std::to_string(n);
-        std::printf("  %-28s %7zu %16.0f %18.0f %18.0f %s\n", title.c_str(), sum.n_tensors, sum.elements,
-                    sum.bytes, sum.touched, types.c_str());
+        std::printf("  %-28.*s %7zu %16.0f %18.0f %18.0f %s\n", static_cast<int>(title.size()), title.data(),
+                    sum.n_tensors, sum.elements, sum.bytes, sum.touched, types.c_str());
     };
     std::printf("\n  %-28s %7s %16s %18s %18s  %s\n", "tensors", "count", "elements", "bytes",
                 "bytes per token", "types");
     for (const auto& [title, sum] : sums) print(title, sum);
     print("total", total);
+    if (static_cast<double>(file.data_bytes()) < total.bytes) {
+        std::printf("  %-28s %7s %16s %18llu\n", "in the file, shared once", "", "",
+                    static_cast<unsigned long long>(file.data_bytes()));
+    }
     std::fflush(stdout);
 }
 
 void print_plan(const gguf::File& file, const Config& config, const Options& options) {
-    double weights = 0;
-    for (const gguf::Tensor& t : file.tensors()) weights += static_cast<double>(t.data.size());
+    const auto weights = static_cast<double>(file.data_bytes());
     const auto kv = static_cast<double>(
         KvLayout(config, config.ratios, quant::KvFormat::packed).bytes_for(options.context));
     const auto work = static_cast<double>(Workspace::bytes_for(config, options.max_batch));

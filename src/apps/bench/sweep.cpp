@@ -1,0 +1,223 @@
+// ds4-bench: speeds of prefill and decode as the context grows.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <random>
+
+#include "apps/app.h"
+#include "apps/bench/ceiling.h"
+#include "apps/bench/commands.h"
+#include "apps/bench/frontiers.h"
+#include "base/output_file.h"
+#include "ds4/engine.h"
+#include "gguf/gguf.h"
+#include "tokenizer/tokenizer.h"
+
+namespace ds4::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Options {
+    EngineOptions engine;
+    Frontiers frontiers;
+    bool has_last = false;  // --ctx-max was given
+    std::int64_t gen_tokens = 128;
+    std::size_t read_mb = 1024;
+    std::filesystem::path prompt_file, csv, svg;
+};
+
+double seconds_since(Clock::time_point begin) {
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// Random ids are as good as text: nothing but hash routing depends on them.
+std::vector<TokenId> prompt_of(const Engine& engine, const Options& o) {
+    const auto n = static_cast<std::size_t>(o.frontiers.last);
+    std::vector<TokenId> tokens;
+    if (o.prompt_file.empty()) {
+        std::mt19937 random(1);
+        for (std::size_t i = 0; i < n; ++i)
+            tokens.push_back(
+                static_cast<TokenId>(random() % static_cast<std::uint32_t>(engine.info().vocab)));
+        return tokens;
+    }
+    tokens = engine.tokenizer().encode(app::read_text(o.prompt_file));
+    if (tokens.size() < n) {
+        throw Error(o.prompt_file.string() + ": has " + std::to_string(tokens.size()) +
+                    " tokens, --ctx-max " + std::to_string(n) +
+                    " needs as many; use a longer text or a smaller --ctx-max");
+    }
+    tokens.resize(n);
+    return tokens;
+}
+
+class Sweep {
+  public:
+    explicit Sweep(const Options& o)
+        : options_(o),
+          file_(gguf::File::open(o.engine.model)),
+          config_(Config::from_gguf(file_)),
+          machine_(measure_machine(o.engine.threads, o.read_mb << 20)),
+          engine_(Engine::open(o.engine)),
+          prompt_(prompt_of(*engine_, o)),
+          session_(engine_->new_session()) {
+        if (engine_->has_tokenizer()) eos_ = engine_->tokenizer().vocabulary().eos;
+    }
+
+    std::vector<FrontierSpeed> run() {
+        std::printf("model: %s (%s)\n", options_.engine.model.c_str(),
+                    engine_->backend_description().c_str());
+        std::printf("machine: reads %.2f GB/s, int8 %.0f GOP/s, f32 %.0f GOP/s\n", machine_.read_bytes / 1e9,
+                    machine_.int8_ops / 1e9, machine_.f32_ops / 1e9);
+        std::printf("\n%8s | %8s %10s %8s %9s | %8s %10s %8s %9s | %10s\n", "context", "prefill", "tokens/s",
+                    "GB/s", "ceiling", "decode", "tokens/s", "GB/s", "ceiling", "KV state");
+        warm_up();
+        std::vector<FrontierSpeed> speeds;
+        for (const std::int64_t frontier : options_.frontiers.list()) {
+            speeds.push_back(measure(frontier));
+            print(speeds.back());
+        }
+        return speeds;
+    }
+
+    std::string title() const { return engine_->info().name + ", " + engine_->backend_description(); }
+
+  private:
+    // Page tables, caches and clocks come up to speed.
+    void warm_up() {
+        constexpr std::int64_t kTokens = 64;
+        const auto session = engine_->new_session();
+        session->append(
+            std::span(prompt_).first(static_cast<std::size_t>(std::min(kTokens, options_.frontiers.first))));
+        for (int i = 0; i < 4; ++i) decode_one(*session);
+    }
+
+    FrontierSpeed measure(std::int64_t frontier) {
+        FrontierSpeed speed;
+        speed.context = frontier;
+        const std::int64_t before = session_->n_tokens();
+        auto begin = Clock::now();
+        session_->append(std::span(prompt_).subspan(static_cast<std::size_t>(before),
+                                                    static_cast<std::size_t>(frontier - before)));
+        speed.prefill = speed_of(before, frontier - before, options_.engine.max_batch, seconds_since(begin));
+
+        const CheckpointPtr point = session_->mark();
+        begin = Clock::now();
+        for (std::int64_t i = 0; i < options_.gen_tokens; ++i) decode_one(*session_);
+        speed.decode = speed_of(frontier, options_.gen_tokens, 1, seconds_since(begin));
+        session_ = engine_->resume({&point, 1});
+        speed.kv_bytes = engine_->kv_bytes_for(frontier);
+        return speed;
+    }
+
+    // Greedy, and never the end: every frontier decodes as many tokens.
+    void decode_one(Session& session) {
+        const std::span<const float> logits = session.logits();
+        TokenId best = eos_ == 0 ? 1 : 0;
+        for (std::size_t i = 0; i < logits.size(); ++i) {
+            const auto id = static_cast<TokenId>(i);
+            if (id != eos_ && logits[i] > logits[static_cast<std::size_t>(best)]) best = id;
+        }
+        session.append({&best, 1});
+    }
+
+    // n tokens after n_context in steps of at most `chunk`.
+    Speed speed_of(std::int64_t n_context, std::int64_t n, std::int64_t chunk, double seconds) const {
+        double bytes = 0, least_seconds = 0;
+        for (std::int64_t done = 0; done < n; done += chunk) {
+            const StepShape shape{n_context + done, std::min(chunk, n - done)};
+            const Cost cost = total_cost(step_costs(file_.tensors(), config_, shape));
+            bytes += cost.bytes;
+            least_seconds += Ceiling(machine_, cost).seconds();
+        }
+        return {n, static_cast<double>(n) / seconds, bytes / seconds, static_cast<double>(n) / least_seconds};
+    }
+
+    void print(const FrontierSpeed& s) const {
+        std::printf("%8lld | %8lld %10.2f %8.2f %7.1f %% | %8lld %10.2f %8.2f %7.1f %% | %10s\n",
+                    static_cast<long long>(s.context), static_cast<long long>(s.prefill.tokens),
+                    s.prefill.per_second, s.prefill.bytes_per_second / 1e9, 100 * s.prefill.share(),
+                    static_cast<long long>(s.decode.tokens), s.decode.per_second,
+                    s.decode.bytes_per_second / 1e9, 100 * s.decode.share(),
+                    app::human_bytes(static_cast<double>(s.kv_bytes)).c_str());
+        std::fflush(stdout);
+    }
+
+    const Options& options_;
+    const gguf::File file_;
+    const Config config_;
+    const MachineLimits machine_;
+    const std::unique_ptr<Engine> engine_;
+    const std::vector<TokenId> prompt_;
+    std::unique_ptr<Session> session_;
+    TokenId eos_ = -1;
+};
+
+// Without --ctx-max a small model is measured as far as it goes.
+void fit_frontiers(Options& o) {
+    const std::int64_t most = Config::from_gguf(gguf::File::open(o.engine.model)).max_context - o.gen_tokens;
+    if (!o.has_last) {
+        o.frontiers.last = std::min(o.frontiers.last, std::max<std::int64_t>(most, 1));
+        o.frontiers.first = std::min(o.frontiers.first, o.frontiers.last);
+    }
+    if (o.frontiers.last > most) {
+        throw ContextError("--ctx-max " + std::to_string(o.frontiers.last) + " and --gen-tokens " +
+                           std::to_string(o.gen_tokens) + " are more than the model's " +
+                           std::to_string(most + o.gen_tokens) + " tokens");
+    }
+    if (o.frontiers.first > o.frontiers.last) {
+        throw Error("--ctx-start " + std::to_string(o.frontiers.first) + " is more than --ctx-max " +
+                    std::to_string(o.frontiers.last));
+    }
+}
+
+void write(const std::filesystem::path& path, const std::string& text) {
+    OutputFile file(path);
+    file.write(text);
+    file.commit();
+}
+
+int run(Options o) {
+    o.engine.model = app::find_model(o.engine.model);
+    fit_frontiers(o);
+    Sweep sweep(o);
+    const std::vector<FrontierSpeed> speeds = sweep.run();
+    if (!o.csv.empty()) write(o.csv, csv_of(speeds));
+    if (!o.svg.empty()) write(o.svg, svg_of(speeds, sweep.title()));
+    return 0;
+}
+
+}  // namespace
+
+void add_sweep(CLI::App& app, Run& run_command) {
+    auto o = std::make_shared<Options>();
+    const CLI::Range positive(std::int64_t{1}, std::int64_t{1} << 31);
+    app.add_option("-m,--model", o->engine.model, "GGUF file (default: as ds4)");
+    app.add_option("-t,--threads", o->engine.threads, "Threads; 0 is one per core (0)")
+        ->check(CLI::Range(0, 4096));
+    app.add_option("--prefill-chunk", o->engine.max_batch, "Tokens per prefill step (512)")
+        ->check(CLI::Range(1, 65536));
+    app.add_option("--prompt-file", o->prompt_file, "Text to run (default: random tokens)");
+    app.add_option("--ctx-start", o->frontiers.first, "First context measured (2048)")->check(positive);
+    app.add_option("--ctx-max", o->frontiers.last, "Last one (32768, or what the model allows)")
+        ->check(positive);
+    app.add_option("--step-incr", o->frontiers.increment,
+                   "Tokens from one to the next, without --step-mul (2048)")
+        ->check(positive);
+    app.add_option("--step-mul", o->frontiers.factor, "Factor from one to the next")
+        ->check(CLI::Range(1.0, 1e6));
+    app.add_option("-n,--tokens,--gen-tokens", o->gen_tokens, "Tokens decoded at each (128)")
+        ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20));
+    app.add_option("--read-mb", o->read_mb, "Memory read to find the ceiling, in MiB (1024)")
+        ->check(CLI::Range(16, 1 << 20));
+    app.add_option("--csv", o->csv, "Write the figures to this file");
+    app.add_option("--svg", o->svg, "Draw the curves into this file");
+    run_command = [&app, o] {
+        o->has_last = app.count("--ctx-max") > 0;
+        return run(*o);
+    };
+}
+
+}  // namespace ds4::bench
