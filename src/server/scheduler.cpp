@@ -24,7 +24,7 @@ SchedulerStatus::Slot::Phase phase_of(const Slot& slot) {
     using Phase = SchedulerStatus::Slot::Phase;
     if (slot.job == nullptr) return Phase::free;
     if (slot.reading != nullptr) return Phase::reading;
-    if (slot.is_stalled) return Phase::waiting;
+    if (slot.is_stalled || slot.leader != nullptr) return Phase::waiting;
     return slot.is_prefilling() ? Phase::prefill : Phase::decode;
 }
 
@@ -121,6 +121,7 @@ void Scheduler::run() {
         }
         drop_cancelled();
         take_readings();
+        release_followers();
         resume_stalled();
         admit();
         publish_status_sometimes();

@@ -108,6 +108,10 @@ class Scheduler {
     bool has_memory_for(const Job& job, const Source& source);
     Source find_source(const Job& job);
     Slot* free_slot();
+    // Has the job wait in a slot if another one computes more of its prompt than `source` holds.
+    bool await_leader(const std::shared_ptr<Job>& job, const Source& source);
+    bool is_ahead(const Job& leader, std::int64_t n_awaited) const;
+    void release_followers();
     void place(std::shared_ptr<Job> job, const Source& source);
     void replace_session(Slot& slot, std::span<const CheckpointPtr> points);
     void read_from_disk(Slot& slot);

@@ -78,7 +78,7 @@ void Scheduler::admit() {
             queue_.push_front({std::move(job)});
             return;
         }
-        place(std::move(job), source);
+        if (!await_leader(job, source)) place(std::move(job), source);
     }
 }
 
@@ -116,6 +116,50 @@ Scheduler::Source Scheduler::find_source(const Job& job) {
     Reuse reuse;
     if (Conversation* parked = parked_.find(job, best.reuse.n_tokens, reuse)) best = {nullptr, parked, reuse};
     return best;
+}
+
+// ---- who start together with the same text ----
+
+// Together they would compute it several times, each with a share of the machine. The leader remembers the
+// place where they part.
+bool Scheduler::await_leader(const std::shared_ptr<Job>& job, const Source& source) {
+    if (job->prompt_observer()) return false;
+    Slot* leader = nullptr;
+    std::int64_t n_shared = source.reuse.n_tokens + kWorthAPoint - 1;
+    for (Slot& slot : slots_) {
+        if (!slot.is_active() || !slot.is_prefilling()) continue;
+        const auto n = static_cast<std::int64_t>(job->n_kept(slot.target));
+        if (n <= n_shared || n <= slot.session->n_tokens()) continue;
+        leader = &slot;
+        n_shared = n;
+    }
+    if (leader == nullptr) return false;
+    const auto stop = std::lower_bound(leader->stops.begin(), leader->stops.end(), n_shared);
+    if (stop == leader->stops.end() || *stop != n_shared) leader->stops.insert(stop, n_shared);
+    Slot& slot = *free_slot();
+    slot.job = job;
+    slot.leader = leader->job;
+    slot.n_awaited = n_shared;
+    is_changed_ = true;
+    return true;
+}
+
+bool Scheduler::is_ahead(const Job& leader, std::int64_t n_awaited) const {
+    return std::any_of(slots_.begin(), slots_.end(), [&](const Slot& slot) {
+        return slot.job.get() == &leader && slot.is_active() && slot.is_prefilling() &&
+               slot.session->n_tokens() < n_awaited;
+    });
+}
+
+// Those whose leader is there, or has left.
+void Scheduler::release_followers() {
+    for (Slot& slot : slots_) {
+        if (slot.leader == nullptr || is_ahead(*slot.leader, slot.n_awaited)) continue;
+        slot.leader = nullptr;
+        auto job = std::exchange(slot.job, nullptr);
+        const Source source = find_source(*job);
+        if (!await_leader(job, source)) place(std::move(job), source);
+    }
 }
 
 // An empty one, or the one unused for longest.
@@ -265,6 +309,7 @@ void Scheduler::leave(Slot& slot) {
     slot.job = nullptr;
     slot.target.clear();
     slot.stops.clear();
+    slot.leader = nullptr;
     slot.found.clear();
     slot.reading = nullptr;
     slot.restored.reset();

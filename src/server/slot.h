@@ -30,12 +30,18 @@ struct Slot {
     Engine::RowLogits prompt_observer;  // or empty
     bool is_stalled = false;            // waits for memory; the session is empty
 
+    // ---- while another slot computes the beginning of this one's prompt
+    std::shared_ptr<const Job> leader;
+    std::int64_t n_awaited = 0;  // tokens that the leader's session has to hold
+
     // ---- while a checkpoint is read from the disk
     std::shared_ptr<kv::DiskCache::Reading> reading;
     std::deque<kv::Store::Found> found;        // what to try, the first of them is being read
     std::optional<kv::Store::Found> restored;  // came from a file and has not proved itself
 
-    bool is_active() const { return job != nullptr && reading == nullptr && !is_stalled; }
+    bool is_active() const {
+        return job != nullptr && leader == nullptr && reading == nullptr && !is_stalled;
+    }
     bool is_prefilling() const { return session->n_tokens() < static_cast<std::int64_t>(target.size()); }
 };
 

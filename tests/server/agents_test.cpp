@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "server/scripted_server.h"
 #include "server/step_log.h"
 
@@ -98,6 +100,32 @@ TEST(Agents, SubagentsGoOnFromOneHistory) {
             EXPECT_EQ(run.n, 2);
         }
     }
+}
+
+// One of them computes the system text, the others wait for it and go on from there.
+TEST(Agents, WhoStartTogetherComputeTheirCommonTextOnce) {
+    test::Script script{{{kAnswers, "Done."}}};
+    script.prefill_us = 100;
+    const StepLog log;
+    ServiceOptions options;
+    options.scheduler.n_slots = 5;
+    const ScriptedServer server(script, options);
+    std::string system;
+    for (int i = 0; i < 400; ++i) system += "the same words ";
+    std::vector<std::thread> clients;
+    for (const std::string task : {"Read", "Write", "Search", "Explain"}) {
+        clients.emplace_back([&, task] {
+            const Json body = {{"messages",
+                                {{{"role", "system"}, {"content", system}},
+                                 {{"role", "user"}, {"content", task + " what is there"}}}},
+                               {"thinking", {{"type", "disabled"}}}};
+            const Json answer = Json::parse(server.post("/v1/chat/completions", body.dump()).body);
+            EXPECT_EQ(answer["choices"][0]["message"]["content"], "Done.");
+        });
+    }
+    for (std::thread& client : clients) client.join();
+    // A client that comes when the first has been answered finds the point in front of what the user says.
+    for (const StepLog::Run& run : log.again()) EXPECT_EQ(run.n, 1) << run.from;
 }
 
 }  // namespace
