@@ -7,9 +7,11 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "ds4/checkpoint.h"
 #include "ds4/error.h"
+#include "ds4/profile.h"
 #include "ds4/sampling.h"
 
 namespace ds4 {
@@ -30,6 +32,7 @@ struct EngineOptions {
     bool kv_rounding = true;          // simulated FP8/FP4 of model.md 9; off only to compare implementations
     KvRows kv_rows = KvRows::packed;  // without kv_rounding: always f32
     enum class Device { cpu, reference } device = Device::cpu;  // reference: the slow oracle
+    bool profile = false;                                       // for take_profile()
 };
 
 struct ModelInfo {
@@ -99,6 +102,10 @@ class Engine {
     void step(std::span<const Work> work);
 
     std::int64_t max_batch() const;
+
+    // What the operations of all steps cost since the last call; empty without EngineOptions::profile. Not
+    // during a step.
+    std::vector<OpProfile> take_profile();
 
   private:
     friend class Session;

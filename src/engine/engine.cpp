@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/profiling.h"
 #include "backend/reference/reference.h"
 #include "engine/engine_impl.h"
 #include "engine/session_impl.h"
@@ -14,9 +15,21 @@
 namespace ds4 {
 namespace {
 
-std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
+std::unique_ptr<Backend> make_plain_backend(const EngineOptions& options) {
     if (options.device == EngineOptions::Device::reference) return make_reference_backend();
     return make_cpu_backend(options.threads);
+}
+
+std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
+    auto backend = make_plain_backend(options);
+    if (!options.profile) return backend;
+    return std::make_unique<ProfilingBackend>(std::move(backend));
+}
+
+const char* section_of(const Config& config, std::int64_t layer) {
+    if (layer == config.n_layers) return "output head";
+    const std::int64_t ratio = config.ratio(layer);
+    return ratio == 0 ? "SWA layers" : ratio == 4 ? "CSA layers" : "HCA layers";
 }
 
 // A model without a tokenizer is complete for callers that speak in token ids (ds4-convert makes such files
@@ -66,6 +79,10 @@ Engine::Impl::Impl(const EngineOptions& o)
     info.n_layers = config.n_layers;
     info.expert_bits = bits_of(weights.layers.front().moe.gate_experts.type);
     info.effort_scheme = file.find_string("deepseek4.effort_scheme").value_or("");
+    if (o.profile) {
+        profiler = static_cast<ProfilingBackend*>(backend.get());
+        forward.probe = [this](std::int64_t layer, Rows) { profiler->enter(section_of(config, layer)); };
+    }
 }
 
 std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
@@ -129,6 +146,10 @@ std::unique_ptr<Session> Engine::resume(std::span<const CheckpointPtr> points, s
         session->points.assign(points.begin(), points.end());
     }
     return std::unique_ptr<Session>(new Session(std::move(session)));
+}
+
+std::vector<OpProfile> Engine::take_profile() {
+    return impl_->profiler != nullptr ? impl_->profiler->take() : std::vector<OpProfile>{};
 }
 
 std::size_t Engine::kv_bytes() const {
@@ -203,6 +224,7 @@ void Engine::step(std::span<const Work> work) {
     impl_->check(work);
     impl_->collect(work);
     if (impl_->tokens.empty()) return;
+    if (impl_->profiler != nullptr) impl_->profiler->enter("embedding");
     impl_->forward.run({impl_->tokens, impl_->positions, impl_->segments}, impl_->states);
     impl_->finish(work);
 }

@@ -14,6 +14,8 @@
 
 namespace ds4 {
 
+class ProfilingBackend;
+
 struct Engine::Impl {
     explicit Impl(const EngineOptions& o);
 
@@ -22,6 +24,7 @@ struct Engine::Impl {
     Config config;
     std::optional<tokenizer::Tokenizer> tokenizer;
     std::unique_ptr<Backend> backend;
+    ProfilingBackend* profiler = nullptr;  // the backend, if it is one
     WeightStore store;
     Weights weights;
     ForwardOptions forward_options;

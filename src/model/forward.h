@@ -72,7 +72,8 @@ class Forward {
     // Logits of any rows of the step, each to its place.
     void logits(std::span<const HeadRow> rows);
 
-    // Called before each layer and once after the last with the streams (n_rows, M * E); for tests.
+    // Called before each layer and once after the last with the streams (n_rows, M * E); for tests
+    // and profiles.
     std::function<void(std::int64_t layer, Rows streams)> probe;
 
     std::int64_t max_rows() const { return work_.max_rows(); }

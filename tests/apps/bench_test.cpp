@@ -88,6 +88,15 @@ TEST(Bench, MeasuresEveryFrontier) {
     EXPECT_EQ(dots_of(test::read_file(dir / "a.svg")).size(), 6);
 }
 
+TEST(Bench, ProfilesBothPhases) {
+    const auto r = bench({"--ctx-start", "40", "--ctx-max", "40", "--gen-tokens", "3", "--profile"});
+    EXPECT_EQ(r.status, 0) << r.err;
+    for (const char* part : {"prefill of 40 tokens", "decode of 3 tokens", "routed experts", "CSA layers",
+                             "outside of operations", "all operations"}) {
+        EXPECT_THAT(r.out, HasSubstr(part));
+    }
+}
+
 TEST(Bench, RunsATextThatIsLongEnough) {
     const test::TemporaryDirectory dir;
     test::write_file(dir / "short.txt", "too short");

@@ -40,6 +40,16 @@ TEST(Ds4, AnswersAQuestionWithTheBundledModel) {
     EXPECT_THAT(r.err, HasSubstr("decode: "));
 }
 
+TEST(Ds4, ProfilesAnAnswer) {
+    const ProgramResult r = run_program(
+        "ds4", {"-p", "What is the capital of France?", "--nothink", "--temp", "0", "--profile"});
+    EXPECT_EQ(r.status, 0) << r.err;
+    EXPECT_THAT(r.out, HasSubstr("Paris"));
+    for (const char* part : {"prefill of ", "decode of ", "matmul Q8_0", "attention", "HCA layers"})
+        EXPECT_THAT(r.err, HasSubstr(part));
+    expect_complaint(run_program("ds4", {"--profile"}), "ds4", 1, "-p");
+}
+
 TEST(Ds4, GivesOnlyTheAnswerToAPipeWhenItThinks) {
     const ProgramResult r = run_program("ds4", {"-p", "What is the capital of France?", "--temp", "0"});
     EXPECT_EQ(r.status, 0) << r.err;

@@ -9,6 +9,7 @@
 #include "apps/bench/ceiling.h"
 #include "apps/bench/commands.h"
 #include "apps/bench/frontiers.h"
+#include "apps/profile.h"
 #include "base/output_file.h"
 #include "ds4/engine.h"
 #include "gguf/gguf.h"
@@ -79,12 +80,40 @@ class Sweep {
             speeds.push_back(measure(frontier));
             print(speeds.back());
         }
+        if (options_.engine.profile) print_profiles();
         return speeds;
     }
 
     std::string title() const { return engine_->info().name + ", " + engine_->backend_description(); }
 
   private:
+    // What a phase cost at all frontiers together.
+    struct Phase {
+        // Returns the seconds.
+        double add(Engine& engine, std::int64_t more_tokens, double more_seconds) {
+            app::add_profile(profile, engine.take_profile());
+            n_tokens += more_tokens;
+            seconds += more_seconds;
+            return more_seconds;
+        }
+        std::vector<OpProfile> profile;
+        std::int64_t n_tokens = 0;
+        double seconds = 0;
+    };
+
+    void print_profiles() const {
+        const auto print = [](const char* name, const Phase& phase) {
+            const std::string title = std::string("\n")
+                                          .append(name)
+                                          .append(" of ")
+                                          .append(std::to_string(phase.n_tokens))
+                                          .append(" tokens");
+            std::fputs(app::profile_text(title, phase.profile, phase.seconds).c_str(), stdout);
+        };
+        print("prefill", prefill_);
+        print("decode", decode_);
+    }
+
     // Page tables, caches and clocks come up to speed.
     void warm_up() {
         constexpr std::int64_t kTokens = 64;
@@ -92,6 +121,7 @@ class Sweep {
         session->append(
             std::span(prompt_).first(static_cast<std::size_t>(std::min(kTokens, options_.frontiers.first))));
         for (int i = 0; i < 4; ++i) decode_one(*session);
+        engine_->take_profile();
     }
 
     FrontierSpeed measure(std::int64_t frontier) {
@@ -101,12 +131,14 @@ class Sweep {
         auto begin = Clock::now();
         session_->append(std::span(prompt_).subspan(static_cast<std::size_t>(before),
                                                     static_cast<std::size_t>(frontier - before)));
-        speed.prefill = speed_of(before, frontier - before, options_.engine.max_batch, seconds_since(begin));
+        const double prefill_seconds = prefill_.add(*engine_, frontier - before, seconds_since(begin));
+        speed.prefill = speed_of(before, frontier - before, options_.engine.max_batch, prefill_seconds);
 
         const CheckpointPtr point = session_->mark();
         begin = Clock::now();
         for (std::int64_t i = 0; i < options_.gen_tokens; ++i) decode_one(*session_);
-        speed.decode = speed_of(frontier, options_.gen_tokens, 1, seconds_since(begin));
+        const double decode_seconds = decode_.add(*engine_, options_.gen_tokens, seconds_since(begin));
+        speed.decode = speed_of(frontier, options_.gen_tokens, 1, decode_seconds);
         session_ = engine_->resume({&point, 1});
         speed.kv_bytes = engine_->kv_bytes_for(frontier);
         return speed;
@@ -153,6 +185,7 @@ class Sweep {
     const std::vector<TokenId> prompt_;
     std::unique_ptr<Session> session_;
     TokenId eos_ = -1;
+    Phase prefill_, decode_;
 };
 
 // Without --ctx-max a small model is measured as far as it goes.
@@ -212,6 +245,8 @@ void add_sweep(CLI::App& app, Run& run_command) {
         ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20));
     app.add_option("--read-mb", o->read_mb, "Memory read to find the ceiling, in MiB (1024)")
         ->check(CLI::Range(16, 1 << 20));
+    app.add_flag("--profile", o->engine.profile,
+                 "Print where the time went, by operation and by kind of layer");
     app.add_option("--csv", o->csv, "Write the figures to this file");
     app.add_option("--svg", o->svg, "Draw the curves into this file");
     run_command = [&app, o] {

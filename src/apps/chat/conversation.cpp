@@ -88,7 +88,9 @@ Answer Conversation::run(const chat::Prompt& prompt, const TokenObserver& observ
         answer.reason = FinishReason::cancelled;
         return answer;
     }
+    answer.prefill_profile = engine_.take_profile();
     decode(prompt.start, answer, observer);
+    answer.decode_profile = engine_.take_profile();
     return answer;
 }
 

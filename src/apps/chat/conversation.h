@@ -26,6 +26,7 @@ struct Answer {
     std::string thinking, text;
     FinishReason reason = FinishReason::stop;
     Timing timing;
+    std::vector<OpProfile> prefill_profile, decode_profile;  // with --profile
 };
 
 // What follows a choice of token: for --dump-logprobs.

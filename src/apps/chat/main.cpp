@@ -25,6 +25,8 @@ void read_prompt(const CLI::App& app, Options& options) {
     if (options.has_prompt && options.prompt.empty()) throw ds4::Error("the prompt is empty");
     if (options.dump_tokens && !options.has_prompt)
         throw ds4::Error("--dump-tokens needs a prompt; give one with -p");
+    if (options.profile && !options.has_prompt)
+        throw ds4::Error("--profile needs a prompt; give one with -p");
 }
 
 int run(const CLI::App& app, Options& options) {
@@ -34,6 +36,7 @@ int run(const CLI::App& app, Options& options) {
     engine_options.model = ds4::app::find_model(options.model);
     engine_options.threads = options.threads;
     engine_options.max_batch = options.max_batch;
+    engine_options.profile = options.profile;
     const auto engine = ds4::Engine::open(engine_options);
     std::fprintf(stderr, "model: %s (%s)\n", engine_options.model.c_str(),
                  engine->backend_description().c_str());

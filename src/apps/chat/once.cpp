@@ -5,6 +5,7 @@
 
 #include "apps/chat/commands.h"
 #include "apps/chat/conversation.h"
+#include "apps/profile.h"
 #include "base/output_file.h"
 #include "tokenizer/tokenizer.h"
 
@@ -51,6 +52,16 @@ class LogprobRecorder {
     nlohmann::ordered_json steps_ = nlohmann::ordered_json::array();
 };
 
+void print_profiles(const Answer& answer) {
+    const Timing& t = answer.timing;
+    const auto title = [](const char* phase, std::int64_t n) {
+        return std::string("\n").append(phase).append(" of ").append(std::to_string(n)).append(" tokens");
+    };
+    std::cerr << app::profile_text(title("prefill", t.prompt_tokens), answer.prefill_profile,
+                                   t.prefill_seconds)
+              << app::profile_text(title("decode", t.answer_tokens), answer.decode_profile, t.decode_seconds);
+}
+
 }  // namespace
 
 int run_once(Engine& engine, const Options& options) {
@@ -67,6 +78,7 @@ int run_once(Engine& engine, const Options& options) {
     if (answer.reason == FinishReason::context)
         std::fputs("ds4: the context is full; use a larger --ctx\n", stderr);
     print_timing(answer.timing);
+    if (options.profile) print_profiles(answer);
     constexpr int kInterruptedStatus = 130;  // as a shell reports a program that Ctrl+C ended
     return answer.reason == FinishReason::cancelled ? kInterruptedStatus : 0;
 }

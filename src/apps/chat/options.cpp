@@ -44,6 +44,7 @@ void add_options(CLI::App& app, Options& o) {
                    "Write each generated token's best alternatives as JSON");
     app.add_option("--logprobs-top-k", o.logprobs_top_k, "Alternatives per token (20)")
         ->check(CLI::Range(1, 1000));
+    app.add_flag("--profile", o.profile, "Print where the time of the answer to -p went");
     app.add_option("--perplexity", o.perplexity, "Perplexity of a text file; - is standard input");
 }
 

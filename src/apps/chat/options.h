@@ -31,6 +31,7 @@ struct Options {
     std::filesystem::path dump_logprobs;
     int logprobs_top_k = 20;
     std::filesystem::path perplexity;
+    bool profile = false;
 
     static constexpr std::int64_t kDefaultContext = 32768;
 };
