@@ -41,20 +41,23 @@ class VisibleRows {
 
     std::int64_t count() const { return n_raw_ + n_compressed_; }
 
-    // Row i, decoded into `room` (D) if it is not there as f32.
-    const float* get(std::int64_t i, float* room) const {
+    // Writes row i to `out` (D).
+    void get(std::int64_t i, float* out) const {
         if (i >= n_raw_) {
             const std::int64_t c = i - n_raw_;
             const std::byte* stored = history_.compressed.row(list_ != nullptr ? list_[c] : c);
-            cpu::decode_kv_row(history_.compressed.format, stored, room);
-            return room;
+            cpu::decode_kv_row(history_.compressed.format, stored, out);
+        } else {
+            std::copy_n(raw(oldest_ + i), kv_.width, out);
         }
-        const std::int64_t position = oldest_ + i;
+    }
+
+  private:
+    const float* raw(std::int64_t position) const {
         if (position >= segment_.start) return kv_.row(segment_.first_row + position - segment_.start);
         return history_.window + position % history_.window_rows * kv_.width;
     }
 
-  private:
     const Segment& segment_;
     const LayerHistory& history_;
     Rows kv_;
@@ -64,60 +67,105 @@ class VisibleRows {
     const std::int32_t* list_ = nullptr;
 };
 
-// Up to kTilesAtOnce tiles of heads of one query. A block of keys stays in the cache for all of them.
-constexpr std::int64_t kTilesAtOnce = 16;
+std::int64_t round_up(std::int64_t n, std::int64_t to) {
+    return (n + to - 1) / to * to;
+}
 
-// room: (kKeyBlock, D)
+// What a thread works in, all rows padded.
+struct Room {
+    std::int64_t d, width, stride;
+    float* keys;    // (kBlock, d)
+    float* q;       // (heads, d)
+    float* acc;     // (heads, d)
+    float* scores;  // (heads, kBlock)
+    SoftmaxState* state;  // (heads)
+
+    static std::int64_t floats(std::int64_t n_heads, std::int64_t d) {
+        const auto stride = static_cast<std::int64_t>(padded_stride(static_cast<std::size_t>(d)));
+        return kBlock * stride + round_up(n_heads, kTile) * (2 * stride + kBlock);
+    }
+    Room(float* memory, SoftmaxState* states, std::int64_t n_heads, std::int64_t head_dim)
+        : d(head_dim),
+          width(static_cast<std::int64_t>(padded_width(static_cast<std::size_t>(d)))),
+          stride(static_cast<std::int64_t>(padded_stride(static_cast<std::size_t>(d)))),
+          keys(memory),
+          q(keys + kBlock * stride),
+          acc(q + round_up(n_heads, kTile) * stride),
+          scores(acc + round_up(n_heads, kTile) * stride),
+          state(states) {}
+
+    // Rows [n, up to) of a padded block become zero.
+    void clear_rows(float* block, std::int64_t n, std::int64_t to) const {
+        std::fill(block + n * stride, block + to * stride, 0.0F);
+    }
+};
+
+// Heads [first_head, first_head + n_heads) of one query. q, out (n_heads, D)
 void attend(const Attention& attention, const VisibleRows& visible, std::int64_t first_head,
-            std::int64_t n_heads, const float* q, float* room, float* out) {
-    const std::int64_t d = attention.head_dim;
-    const auto width = static_cast<std::size_t>(d);
+            std::int64_t n_heads, const float* q, const Room& room, float* out) {
+    const std::int64_t d = room.d;
+    const std::int64_t heads = round_up(n_heads, kTile);
     const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d)));
-    SoftmaxState state[kTilesAtOnce * kTile];
-    // The sink is a score without a value.
-    for (std::int64_t h = 0; h < n_heads; ++h) state[h] = {attention.sinks.data[first_head + h], 1.0F};
-    std::fill_n(out, n_heads * d, 0.0F);
-
-    const float* keys[kKeyBlock];
+    room.clear_rows(room.acc, 0, heads);
+    room.clear_rows(room.q, n_heads, heads);
+    for (std::int64_t h = 0; h < heads; ++h) {
+        // The sink is a score without a value.
+        room.state[h] = {h < n_heads ? attention.sinks.data[first_head + h] : 0.0F, 1.0F};
+        if (h >= n_heads) continue;
+        std::copy_n(q + h * d, d, room.q + h * room.stride);
+        std::fill_n(room.q + h * room.stride + d, room.width - d, 0.0F);
+    }
     for (std::int64_t first = 0; first < visible.count(); first += kBlock) {
         const std::int64_t n_keys = std::min(kBlock, visible.count() - first);
-        for (std::int64_t k = 0; k < n_keys; ++k) keys[k] = visible.get(first + k, room + k * d);
-        for (std::int64_t h = 0; h < n_heads; h += kTile) {
-            attend_block(q + h * d, static_cast<std::size_t>(std::min(kTile, n_heads - h)), keys,
-                         static_cast<std::size_t>(n_keys), width, scale, state + h, out + h * d);
+        for (std::int64_t k = 0; k < n_keys; ++k) {
+            float* key = room.keys + k * room.stride;
+            visible.get(first + k, key);
+            std::fill_n(key + d, room.width - d, 0.0F);
         }
+        room.clear_rows(room.keys, n_keys, round_up(n_keys, static_cast<std::int64_t>(kKeyTile)));
+        attend_block(room.q, static_cast<std::size_t>(heads), room.keys, static_cast<std::size_t>(n_keys),
+                     static_cast<std::size_t>(d), scale, room.scores, room.state, room.acc);
     }
     for (std::int64_t h = 0; h < n_heads; ++h) {
-        cpu::scale(out + h * d, 1.0F / state[h].sum, nullptr, width, out + h * d);
+        cpu::scale(room.acc + h * room.stride, 1.0F / room.state[h].sum, nullptr,
+                   static_cast<std::size_t>(d), out + h * d);
     }
 }
 
 }  // namespace
 
-// Tasks are (row, tile of heads), tiles of a row next to each other.
+// Tasks are (row, tile of heads), tiles of a row next to each other: those of a piece share every key.
 void WindowAttention::run(const Attention& attention, const BatchRows& batch,
                           std::span<const LayerHistory> history, const Selection& selection, Rows q, Rows kv,
                           Rows out) {
-    const std::int64_t n_tiles = (attention.n_heads + kTile - 1) / kTile;
-    const auto n_tasks = static_cast<std::size_t>(batch.n_rows() * n_tiles);
-    const auto block_floats = static_cast<std::size_t>(kBlock * attention.head_dim);
-    float* blocks = keys_.take(static_cast<std::size_t>(pool_.size()) * block_floats);
-    pool_.parallel_for(n_tasks, [&](std::size_t begin, std::size_t end, int member) {
-        float* room = blocks + static_cast<std::size_t>(member) * block_floats;
-        const auto last = static_cast<std::int64_t>(end);
-        for (auto task = static_cast<std::int64_t>(begin); task < last;) {
-            const std::int64_t row = task / n_tiles;
-            const std::int64_t tile = task % n_tiles;
-            const std::int64_t n = std::min({last - task, n_tiles - tile, kTilesAtOnce});
-            const std::size_t s = segment_of(batch, row);
-            const VisibleRows visible(attention, batch.segments[s], history[s], selection, kv, row);
-            const std::int64_t first_head = tile * kTile;
-            const std::int64_t n_heads = std::min(n * kTile, attention.n_heads - first_head);
-            const std::int64_t offset = first_head * attention.head_dim;
-            attend(attention, visible, first_head, n_heads, q.row(row) + offset, room, out.row(row) + offset);
-            task += n;
-        }
-    });
+    const std::int64_t n_tiles = round_up(attention.n_heads, kTile) / kTile;
+    const std::int64_t n_tasks = batch.n_rows() * n_tiles;
+    const auto n_members = static_cast<std::int64_t>(pool_.size());
+    const std::int64_t room_floats = Room::floats(attention.n_heads, attention.head_dim);
+    float* rooms = rooms_.take(static_cast<std::size_t>(n_members * room_floats));
+    SoftmaxState* states = states_.take(static_cast<std::size_t>(n_members * n_tiles * kTile));
+    // A row is divided only where there are fewer rows than threads.
+    const std::int64_t grain = std::min(n_tiles, (n_tasks + n_members - 1) / n_members);
+    pool_.parallel_for(
+        static_cast<std::size_t>(n_tasks), static_cast<std::size_t>(grain),
+        [&](std::size_t begin, std::size_t end, int member) {
+            const Room room(rooms + member * room_floats, states + member * n_tiles * kTile,
+                            attention.n_heads, attention.head_dim);
+            const auto last = static_cast<std::int64_t>(end);
+            for (auto task = static_cast<std::int64_t>(begin); task < last;) {
+                const std::int64_t row = task / n_tiles;
+                const std::int64_t tile = task % n_tiles;
+                const std::int64_t n = std::min(last - task, n_tiles - tile);
+                const std::size_t s = segment_of(batch, row);
+                const VisibleRows visible(attention, batch.segments[s], history[s], selection, kv, row);
+                const std::int64_t first_head = tile * kTile;
+                const std::int64_t n_heads = std::min(n * kTile, attention.n_heads - first_head);
+                const std::int64_t offset = first_head * attention.head_dim;
+                attend(attention, visible, first_head, n_heads, q.row(row) + offset, room,
+                       out.row(row) + offset);
+                task += n;
+            }
+        });
 }
 
 void store_window(ThreadPool& pool, const BatchRows& batch, std::span<const LayerHistory> history, Rows kv) {

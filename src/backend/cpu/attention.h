@@ -3,6 +3,7 @@
 #include <span>
 
 #include "backend/backend.h"
+#include "backend/cpu/attention_kernel.h"
 #include "backend/cpu/memory.h"
 #include "base/thread_pool.h"
 
@@ -18,7 +19,8 @@ class WindowAttention {
 
   private:
     ThreadPool& pool_;
-    Scratch<float> keys_;  // one decoded block per thread
+    Scratch<float> rooms_;          // per thread: a decoded block, queries, sums
+    Scratch<SoftmaxState> states_;  // per thread and head
 };
 
 // Backend::store_window.
