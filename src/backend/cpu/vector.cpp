@@ -45,6 +45,25 @@ void Add(const float* x, std::size_t n, float* y) {
     }
 }
 
+void RotatePairs(const float* cosine, const float* sine, bool inverse, std::size_t n, float* x) {
+#if HWY_TARGET == HWY_SCALAR
+    for (std::size_t i = 0; i < n; i += 2) {
+        const float a = x[i];
+        const float b = x[i + 1];
+        const float s = inverse ? -sine[i + 1] : sine[i + 1];
+        x[i] = a * cosine[i] - b * s;
+        x[i + 1] = b * cosine[i] + a * s;
+    }
+#else
+    const VF flip = hn::Set(DF(), inverse ? -0.0F : 0.0F);
+    for (std::size_t i = 0; i < n; i += kLanes) {
+        const VF v = load(x + i, n - i);
+        const VF turned = hn::Mul(hn::Shuffle2301(v), hn::Xor(load(sine + i, n - i), flip));
+        store(hn::Add(hn::Mul(v, load(cosine + i, n - i)), turned), x + i, n - i);
+    }
+#endif
+}
+
 // min(v, limit) that keeps a NaN
 HWY_INLINE VF at_most(VF v, VF limit) {
     return hn::IfThenElse(hn::Gt(v, limit), limit, v);
@@ -124,6 +143,7 @@ namespace ds4::cpu {
 HWY_EXPORT(SumOfSquares);
 HWY_EXPORT(Scale);
 HWY_EXPORT(Add);
+HWY_EXPORT(RotatePairs);
 HWY_EXPORT(Swiglu);
 HWY_EXPORT(CollapseStreams);
 HWY_EXPORT(ExpandStreams);
@@ -139,6 +159,10 @@ void scale(const float* x, float scale, const float* gain, std::size_t n, float*
 
 void add(const float* x, std::size_t n, float* y) {
     HWY_DYNAMIC_DISPATCH(Add)(x, n, y);
+}
+
+void rotate_pairs(const float* cosine, const float* sine, bool inverse, std::size_t n, float* x) {
+    HWY_DYNAMIC_DISPATCH(RotatePairs)(cosine, sine, inverse, n, x);
 }
 
 void swiglu(const float* gate, const float* up, float clamp, float weight, std::size_t n, float* out) {
