@@ -1,7 +1,7 @@
 // Time of every operation that is no matrix product, at the shapes of Flash (model.md 1), for one row and for
 // 512, at 2k and 32k tokens of context: `ops_bench [threads [part of a name]]`. Best times, for on a shared
-// machine medians measure the others; with one thread, processor time. One row meets cold caches, as in decode, where the weights have passed
-// through them since the layer was last seen.
+// machine medians measure the others; with one thread, processor time. One row meets cold caches, as in
+// decode, where the weights have passed through them since the layer was last seen.
 #include <time.h>
 
 #include <algorithm>
@@ -200,8 +200,9 @@ class Bench {
         c.finish = of_indexer ? Compressor::Finish::hadamard_fp4 : Compressor::Finish::fp8;
         const Rows value = gaussian(width);
         const Rows score = gaussian(width);
-        time("compress " + name + (ratio == 4 ? " 4" : " 128"),
-             [&] { backend_->compress(c, batch, {&h, 1}, of_indexer, value, score); });
+        time("compress " + name + (ratio == 4 ? " 4" : " 128"), [&] {
+            backend_->compress(c, batch, {&h, 1}, of_indexer, value, score);
+        });
     }
 
     // `context` tokens before the batch.
@@ -217,8 +218,8 @@ class Bench {
             quant::KvRowFormat::attention(quant::KvFormat::packed, kHeadDim, kRopeDims);
         const StoredRows csa(random_, attention_format, context / 4);
         const StoredRows hca(random_, attention_format, context / 128);
-        const StoredRows index(
-            random_, quant::KvRowFormat::indexer(quant::KvFormat::packed, kIndexDim), context / 4);
+        const StoredRows index(random_, quant::KvRowFormat::indexer(quant::KvFormat::packed, kIndexDim),
+                               context / 4);
         LayerHistory h;
         h.window = device_.upload(random_.gaussian(kWindow * kHeadDim));
         h.window_rows = kWindow;
@@ -282,8 +283,7 @@ void time_pool(int threads) {
     for (int i = 0; i < kLoops; ++i) {
         const auto start = std::chrono::steady_clock::now();
         pool.parallel_for(static_cast<std::size_t>(pool.size()), [](std::size_t, std::size_t) {});
-        us.push_back(
-            1e6 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+        us.push_back(1e6 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
     std::sort(us.begin(), us.end());
     std::printf("an empty loop on %d threads: median %.2f us, best %.2f us\n", pool.size(), us[kLoops / 2],

@@ -13,6 +13,7 @@ namespace {
 
 constexpr auto kTile = static_cast<std::int64_t>(kHeadTile);
 constexpr auto kBlock = static_cast<std::int64_t>(kKeyBlock);
+constexpr std::int64_t kAhead = 8;  // rows between fetching and decoding
 
 std::size_t segment_of(const BatchRows& batch, std::int64_t row) {
     const auto after = std::upper_bound(batch.segments.begin(), batch.segments.end(), row,
@@ -41,18 +42,27 @@ class VisibleRows {
 
     std::int64_t count() const { return n_raw_ + n_compressed_; }
 
+    // Rows of a list lie anywhere in memory: fetches row i while others are worked on.
+    void prefetch(std::int64_t i) const {
+        if (i < n_raw_ || i >= count()) return;
+        const std::byte* stored = compressed_row(i - n_raw_);
+        for (std::size_t at = 0; at < history_.compressed.format.bytes; at += 64)
+            __builtin_prefetch(stored + at);
+    }
+
     // Writes row i to `out` (D).
     void get(std::int64_t i, float* out) const {
         if (i >= n_raw_) {
-            const std::int64_t c = i - n_raw_;
-            const std::byte* stored = history_.compressed.row(list_ != nullptr ? list_[c] : c);
-            cpu::decode_kv_row(history_.compressed.format, stored, out);
+            cpu::decode_kv_row(history_.compressed.format, compressed_row(i - n_raw_), out);
         } else {
             std::copy_n(raw(oldest_ + i), kv_.width, out);
         }
     }
 
   private:
+    const std::byte* compressed_row(std::int64_t c) const {
+        return history_.compressed.row(list_ != nullptr ? list_[c] : c);
+    }
     const float* raw(std::int64_t position) const {
         if (position >= segment_.start) return kv_.row(segment_.first_row + position - segment_.start);
         return history_.window + position % history_.window_rows * kv_.width;
@@ -74,10 +84,10 @@ std::int64_t round_up(std::int64_t n, std::int64_t to) {
 // What a thread works in, all rows padded.
 struct Room {
     std::int64_t d, width, stride;
-    float* keys;    // (kBlock, d)
-    float* q;       // (heads, d)
-    float* acc;     // (heads, d)
-    float* scores;  // (heads, kBlock)
+    float* keys;          // (kBlock, d)
+    float* q;             // (heads, d)
+    float* acc;           // (heads, d)
+    float* scores;        // (heads, kBlock)
     SoftmaxState* state;  // (heads)
 
     static std::int64_t floats(std::int64_t n_heads, std::int64_t d) {
@@ -119,6 +129,7 @@ void attend(const Attention& attention, const VisibleRows& visible, std::int64_t
         const std::int64_t n_keys = std::min(kBlock, visible.count() - first);
         for (std::int64_t k = 0; k < n_keys; ++k) {
             float* key = room.keys + k * room.stride;
+            visible.prefetch(first + k + kAhead);
             visible.get(first + k, key);
             std::fill_n(key + d, room.width - d, 0.0F);
         }
@@ -127,8 +138,8 @@ void attend(const Attention& attention, const VisibleRows& visible, std::int64_t
                      static_cast<std::size_t>(d), scale, room.scores, room.state, room.acc);
     }
     for (std::int64_t h = 0; h < n_heads; ++h) {
-        cpu::scale(room.acc + h * room.stride, 1.0F / room.state[h].sum, nullptr,
-                   static_cast<std::size_t>(d), out + h * d);
+        cpu::scale(room.acc + h * room.stride, 1.0F / room.state[h].sum, nullptr, static_cast<std::size_t>(d),
+                   out + h * d);
     }
 }
 

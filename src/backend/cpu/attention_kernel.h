@@ -9,8 +9,8 @@ inline constexpr std::size_t kHeadTile = 8;    // heads come in multiples of thi
 inline constexpr std::size_t kKeyBlock = 128;  // keys between two looks at the running maximum
 inline constexpr std::size_t kKeyTile = 4;     // keys come in multiples of this; the places behind are zero
 
-// Values of a row of `d` with the zeroes behind it that the kernel wants, and from row to row: rows a power of
-// two apart would meet in few sets of the cache.
+// Values of a row of `d` with the zeroes behind it that the kernel wants, and from row to row: rows a power
+// of two apart would meet in few sets of the cache.
 constexpr std::size_t padded_width(std::size_t d) {
     return (d + 31) / 32 * 32;
 }

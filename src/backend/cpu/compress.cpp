@@ -53,9 +53,9 @@ void finish_row(const Compressor& c, std::int64_t window, float* table, float* r
     }
 }
 
-// Pools one closed window into its row. slots: room for 2 * slots pointers; row: for the row (dim) and a rope table. Tokens of
-// the previous window speak through the first half of their channels, those of the closed one through the
-// second (ratio 4).
+// Pools one closed window into its row. slots: room for 2 * slots pointers; row: for the row (dim) and a rope
+// table. Tokens of the previous window speak through the first half of their channels, those of the closed
+// one through the second (ratio 4).
 void emit_row(const Compressor& c, const Stream& stream, std::int64_t window, const float** slots,
               float* row) {
     const std::int64_t n_slots = stream.overlapping ? 2 * c.ratio : c.ratio;

@@ -70,7 +70,7 @@ HWY_INLINE void pack_key_codes(const std::byte* const* rows, std::size_t head_di
     const hn::Full128<std::uint16_t> shorts;
     const auto table = hn::Load(bytes, kCodes);
     const auto low_half = hn::Set(bytes, 15);
-    const auto transpose = [&](const auto (&row)[4], std::uint8_t* out) HWY_ATTR {
+    const auto transpose = [&](const auto(&row)[4], std::uint8_t* out) HWY_ATTR {
         const auto low01 = hn::BitCast(pairs, hn::InterleaveLower(fours, row[0], row[1]));
         const auto high01 = hn::BitCast(pairs, hn::InterleaveUpper(fours, row[0], row[1]));
         const auto low23 = hn::BitCast(pairs, hn::InterleaveLower(fours, row[2], row[3]));
@@ -165,9 +165,9 @@ HWY_INLINE V16 add_products(V16 sum, V16 key, V16 query) {
 
 // dots[h][v] += block b of q[h] . keys. At most 16 products of magnitude 288 meet in 16 bits.
 template <std::size_t kSome>
-HWY_INLINE void add_block(const std::int8_t* q, const float* scale, const std::int32_t* offset,
-                          std::size_t b, std::size_t head_dim, const std::uint8_t* codes,
-                          const float* key_scale, VF (&dots)[kSome][kVectors]) {
+HWY_INLINE void add_block(const std::int8_t* q, const float* scale, const std::int32_t* offset, std::size_t b,
+                          std::size_t head_dim, const std::uint8_t* codes, const float* key_scale,
+                          VF (&dots)[kSome][kVectors]) {
     const std::size_t n_blocks = head_dim / kBlock;
     V16 sums[kSome][kVectors];
     for (auto& of_head : sums) {

@@ -6,9 +6,9 @@
 namespace ds4::cpu {
 namespace {
 
-constexpr std::size_t kBlock = 32;    // values under one scale
-constexpr std::size_t kVectors = 2;   // of 16 keys
-constexpr std::size_t kHeads = 4;     // that share each load of a key
+constexpr std::size_t kBlock = 32;   // values under one scale
+constexpr std::size_t kVectors = 2;  // of 16 keys
+constexpr std::size_t kHeads = 4;    // that share each load of a key
 static_assert(kIndexKeys == kVectors * 16);
 
 // totals += weight[h] * max(0, q[h] . key) for kSome heads, in the order of the heads

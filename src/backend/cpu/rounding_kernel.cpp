@@ -75,8 +75,8 @@ void RoundFp8(float* x, std::size_t n) {
     for (std::size_t i = 0; i < n; i += Fp8::kBlock) round_block<Fp8>(x + i);
 }
 
-// One stage of the transform within a vector: lanes kStride apart become their sum and their difference. Longer
-// strides are left to whole vectors.
+// One stage of the transform within a vector: lanes kStride apart become their sum and their difference.
+// Longer strides are left to whole vectors.
 template <std::size_t kStride>
 HWY_INLINE VF butterfly(VF v) {
 #if HWY_TARGET != HWY_SCALAR

@@ -30,10 +30,8 @@ float inverse_rms(const float* x, std::int64_t n, float eps) {
 
 void rope_row(const Rope& rope, const float* table, std::int64_t head_dim, bool inverse, float* x,
               std::int64_t width) {
-    const auto n_dims = static_cast<std::size_t>(rope.n_dims);
-    for (float* head = x + head_dim - rope.n_dims; head < x + width; head += head_dim) {
-        rotate_pairs(table, table + n_dims, inverse, n_dims, head);
-    }
+    rotate_pairs(table, inverse, static_cast<std::size_t>(rope.n_dims), x + head_dim - rope.n_dims,
+                 static_cast<std::size_t>(width / head_dim), static_cast<std::size_t>(head_dim));
 }
 
 void embed(ThreadPool& pool, const Matrix& table, std::span<const TokenId> tokens, std::int64_t n_streams,

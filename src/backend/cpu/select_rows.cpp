@@ -157,8 +157,7 @@ void RowSelector::score(std::span<const Group> groups, std::span<const LayerHist
         for (auto task = static_cast<std::int64_t>(begin); task < static_cast<std::int64_t>(end); ++task) {
             const std::int64_t g = task / n_chunks;
             const std::int64_t first = task % n_chunks * kKeyChunk;
-            const std::int64_t last =
-                std::min(first + kKeyChunk, groups[static_cast<std::size_t>(g)].n_keys);
+            const std::int64_t last = std::min(first + kKeyChunk, groups[static_cast<std::size_t>(g)].n_keys);
             for (std::int64_t k = first; k < last; k += kBlock) {
                 score_block(g, k, std::min(kBlock, last - k), room);
             }

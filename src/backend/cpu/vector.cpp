@@ -45,21 +45,29 @@ void Add(const float* x, std::size_t n, float* y) {
     }
 }
 
-void RotatePairs(const float* cosine, const float* sine, bool inverse, std::size_t n, float* x) {
+void RotatePairs(const float* table, bool inverse, std::size_t n, float* x, std::size_t n_heads,
+                 std::size_t stride) {
 #if HWY_TARGET == HWY_SCALAR
     for (std::size_t i = 0; i < n; i += 2) {
-        const float a = x[i];
-        const float b = x[i + 1];
-        const float s = inverse ? -sine[i + 1] : sine[i + 1];
-        x[i] = a * cosine[i] - b * s;
-        x[i + 1] = b * cosine[i] + a * s;
+        const float cosine = table[i];
+        const float sine = inverse ? -table[n + i + 1] : table[n + i + 1];
+        for (float* at = x + i; at < x + n_heads * stride; at += stride) {
+            const float a = at[0];
+            const float b = at[1];
+            at[0] = a * cosine - b * sine;
+            at[1] = b * cosine + a * sine;
+        }
     }
 #else
     const VF flip = hn::Set(DF(), inverse ? -0.0F : 0.0F);
     for (std::size_t i = 0; i < n; i += kLanes) {
-        const VF v = load(x + i, n - i);
-        const VF turned = hn::Mul(hn::Shuffle2301(v), hn::Xor(load(sine + i, n - i), flip));
-        store(hn::Add(hn::Mul(v, load(cosine + i, n - i)), turned), x + i, n - i);
+        const std::size_t left = n - i;
+        const VF cosine = load(table + i, left);
+        const VF sine = hn::Xor(load(table + n + i, left), flip);
+        for (float* at = x + i; at < x + n_heads * stride; at += stride) {
+            const VF v = load(at, left);
+            store(hn::Add(hn::Mul(v, cosine), hn::Mul(hn::Shuffle2301(v), sine)), at, left);
+        }
     }
 #endif
 }
@@ -161,8 +169,9 @@ void add(const float* x, std::size_t n, float* y) {
     HWY_DYNAMIC_DISPATCH(Add)(x, n, y);
 }
 
-void rotate_pairs(const float* cosine, const float* sine, bool inverse, std::size_t n, float* x) {
-    HWY_DYNAMIC_DISPATCH(RotatePairs)(cosine, sine, inverse, n, x);
+void rotate_pairs(const float* table, bool inverse, std::size_t n, float* x, std::size_t n_heads,
+                  std::size_t stride) {
+    HWY_DYNAMIC_DISPATCH(RotatePairs)(table, inverse, n, x, n_heads, stride);
 }
 
 void swiglu(const float* gate, const float* up, float clamp, float weight, std::size_t n, float* out) {

@@ -14,8 +14,10 @@ void scale(const float* x, float scale, const float* gain, std::size_t n, float*
 // y += x
 void add(const float* x, std::size_t n, float* y);
 
-// Turns the pairs (x[2 i], x[2 i + 1]) of n values by the angles of rope_tables.h; inverse turns back.
-void rotate_pairs(const float* cosine, const float* sine, bool inverse, std::size_t n, float* x);
+// Turns the pairs (x[2 i], x[2 i + 1]) of n values by the angles of a table of rope_tables.h, in n_heads
+// heads that are `stride` apart; inverse turns back.
+void rotate_pairs(const float* table, bool inverse, std::size_t n, float* x, std::size_t n_heads,
+                  std::size_t stride);
 
 // out = weight * silu(min(gate, clamp)) * clamp(up, -clamp, clamp); clamp <= 1e-6 means none. out may be
 // gate.
