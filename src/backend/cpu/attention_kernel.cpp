@@ -74,8 +74,22 @@ struct Shares {
     float block_share[kHeadTile];
 };
 
-// Products become weights exp(scale * product - top of the block); the running maximum and sum of the head
-// move on. Places behind n_keys get the weight 0.
+// Moves the running maximum and sum of a head on by a block's.
+HWY_INLINE void join(float top, float sum, SoftmaxState& state, float& old_share, float& block_share) {
+    const float new_top = std::max(state.top, top);
+    old_share = std::exp(state.top - new_top);
+    block_share = std::exp(top - new_top);
+    state.sum = state.sum * old_share + sum * block_share;
+    state.top = new_top;
+}
+
+// acc * old_share + block * block_share
+HWY_INLINE VF join(VF acc, VF old_share, VF block, VF block_share) {
+    return hn::MulAdd(block, block_share, hn::Mul(acc, old_share));
+}
+
+// Products become weights exp(scale * product - top of the block), places behind n_keys the weight 0; the
+// state of the head moves on.
 HWY_INLINE void weigh(float* scores, std::size_t n_keys, float scale, SoftmaxState& state, float& old_share,
                       float& block_share) {
     const std::size_t end = (n_keys + 15) / 16 * 16;
@@ -85,19 +99,14 @@ HWY_INLINE void weigh(float* scores, std::size_t n_keys, float scale, SoftmaxSta
     for (std::size_t k = kLanes; k < end; k += kLanes) {
         top_lanes = hn::Max(top_lanes, hn::Mul(load(scores + k), factor));
     }
-    const VF block_top = hn::MaxOfLanes(DF(), top_lanes);
+    const VF top = hn::MaxOfLanes(DF(), top_lanes);
     VF sum = hn::Zero(DF());
     for (std::size_t k = 0; k < end; k += kLanes) {
-        const VF weight = exp(hn::Sub(hn::Mul(load(scores + k), factor), block_top));
+        const VF weight = exp(hn::Sub(hn::Mul(load(scores + k), factor), top));
         sum = hn::Add(sum, weight);
         hn::StoreU(weight, DF(), scores + k);
     }
-    const float top = hn::GetLane(block_top);
-    const float new_top = std::max(state.top, top);
-    old_share = std::exp(state.top - new_top);
-    block_share = std::exp(top - new_top);
-    state.sum = state.sum * old_share + sum_lanes(sum) * block_share;
-    state.top = new_top;
+    join(hn::GetLane(top), sum_lanes(sum), state, old_share, block_share);
 }
 
 constexpr std::size_t kVectors = 2;  // of values, per tile of sums
@@ -123,7 +132,7 @@ HWY_INLINE void value_tile(const float* weights, const float* keys, std::size_t 
         const VF of_block = hn::Set(DF(), block_share[h]);
         for (std::size_t v = 0; v < kVectors; ++v) {
             float* at = acc + h * stride + v * kLanes;
-            hn::StoreU(hn::MulAdd(sums[h][v], of_block, hn::Mul(load(at), of_old)), DF(), at);
+            hn::StoreU(join(load(at), of_old, sums[h][v], of_block), DF(), at);
         }
     }
 }
@@ -162,6 +171,21 @@ void AttendBlock(const float* q, std::size_t n_heads, const float* keys, std::si
     }
 }
 
+void MergeBlock(const SoftmaxState* block_state, const float* block, std::size_t n_heads, std::size_t d,
+                SoftmaxState* state, float* acc) {
+    for (std::size_t h = 0; h < n_heads; ++h) {
+        float old_share = 0;
+        float block_share = 0;
+        join(block_state[h].top, block_state[h].sum, state[h], old_share, block_share);
+        const VF of_old = hn::Set(DF(), old_share);
+        const VF of_block = hn::Set(DF(), block_share);
+        const std::size_t row = h * padded_stride(d);
+        for (std::size_t i = row; i < row + padded_width(d); i += kLanes) {
+            hn::StoreU(join(load(acc + i), of_old, load(block + i), of_block), DF(), acc + i);
+        }
+    }
+}
+
 }  // namespace ds4::cpu::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -169,10 +193,16 @@ HWY_AFTER_NAMESPACE();
 namespace ds4::cpu {
 
 HWY_EXPORT(AttendBlock);
+HWY_EXPORT(MergeBlock);
 
 void attend_block(const float* q, std::size_t n_heads, const float* keys, std::size_t n_keys, std::size_t d,
                   float scale, float* scores, SoftmaxState* state, float* acc) {
     HWY_DYNAMIC_DISPATCH(AttendBlock)(q, n_heads, keys, n_keys, d, scale, scores, state, acc);
+}
+
+void merge_block(const SoftmaxState* block_state, const float* block, std::size_t n_heads, std::size_t d,
+                 SoftmaxState* state, float* acc) {
+    HWY_DYNAMIC_DISPATCH(MergeBlock)(block_state, block, n_heads, d, state, acc);
 }
 
 }  // namespace ds4::cpu

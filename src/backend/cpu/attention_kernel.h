@@ -30,4 +30,9 @@ struct SoftmaxState {
 void attend_block(const float* q, std::size_t n_heads, const float* keys, std::size_t n_keys, std::size_t d,
                   float scale, float* scores, SoftmaxState* state, float* acc);
 
+// Joins a block that was taken in by itself (from top = -infinity, sum = 0 and zeroes) to those before it,
+// with the same bits as if attend_block had met it there. block, acc (n_heads, d) as padded rows.
+void merge_block(const SoftmaxState* block_state, const float* block, std::size_t n_heads, std::size_t d,
+                 SoftmaxState* state, float* acc);
+
 }  // namespace ds4::cpu
