@@ -198,7 +198,7 @@ TEST(BlockInvariance, ExpertsAcrossBlocks) {
 
 // More threads than tiles of heads: they divide the keys.
 TEST(BlockInvariance, AttentionByHeadsAndByKeys) {
-    constexpr std::int64_t kHeads = 20, kDim = 72, kWindow = 100, kStart = 1900, kQueries = 3;
+    static constexpr std::int64_t kHeads = 20, kDim = 72, kWindow = 100, kStart = 1900, kQueries = 3;
     const auto run = [](int n_threads) {
         const std::unique_ptr<Backend> backend = make_cpu_backend(n_threads);
         Device device(*backend);
