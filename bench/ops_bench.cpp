@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -275,19 +276,31 @@ class Bench {
     std::int64_t n_ = 1;
 };
 
-// Nothing but the start and the end of a loop that every thread takes part in.
+// Start and end of a loop: with nothing to do, and with a part for every thread, which waits for the others'.
 void time_pool(int threads) {
     ThreadPool pool(threads);
-    constexpr int kLoops = 2000;
-    std::vector<double> us;
-    for (int i = 0; i < kLoops; ++i) {
-        const auto start = std::chrono::steady_clock::now();
-        pool.parallel_for(static_cast<std::size_t>(pool.size()), [](std::size_t, std::size_t) {});
-        us.push_back(1e6 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    }
-    std::sort(us.begin(), us.end());
-    std::printf("an empty loop on %d threads: median %.2f us, best %.2f us\n", pool.size(), us[kLoops / 2],
-                us[0]);
+    const auto n = static_cast<std::size_t>(pool.size());
+    const auto time = [&](const char* name, const auto& fn) {
+        constexpr int kLoops = 500;
+        std::vector<double> us;
+        for (int i = 0; i < kLoops; ++i) {
+            const auto start = std::chrono::steady_clock::now();
+            fn();
+            us.push_back(1e6 *
+                         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+        }
+        std::sort(us.begin(), us.end());
+        std::printf("%s on %zu threads: median %.2f us, best %.2f us\n", name, n, us[kLoops / 2], us[0]);
+    };
+    time("an empty loop", [&] { pool.parallel_for(n, [](std::size_t, std::size_t) {}); });
+    time("a loop that every thread takes part in", [&] {
+        std::atomic<std::size_t> arrived{0};
+        pool.parallel_for(n, [&](std::size_t begin, std::size_t end) {
+            arrived += end - begin;
+            while (arrived.load(std::memory_order_relaxed) < n) {
+            }
+        });
+    });
 }
 
 }  // namespace
