@@ -173,7 +173,8 @@ class Backend {
     virtual void compress(const Compressor& compressor, const BatchRows& batch,
                           std::span<const LayerHistory> history, bool of_indexer, Rows value, Rows score) = 0;
     // The top `selection.capacity` indexer rows of each query, or all while there are no more. Ties go to
-    // the lower row. q (n, IH * ID), weight (n, IH). model.md 8
+    // the lower row. q (n, IH * ID), on the FP4 grid where the rows are stored as FP4; weight (n, IH).
+    // model.md 8
     virtual void select_rows(const BatchRows& batch, std::span<const LayerHistory> history, Rows q,
                              Rows weight, std::int64_t head_dim, const Selection& selection) = 0;
     // Softmax attention with sinks over the window and the selected compressed rows; keys are values.

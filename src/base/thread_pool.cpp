@@ -8,8 +8,16 @@
 namespace ds4 {
 namespace {
 
-// Long enough to bridge the gap between two loops of one model step, short enough not to burn a shared core.
-constexpr int kSpins = 2000;
+// Some 40 us: long enough to bridge the gap between two loops of one model step, short enough not to burn a
+// shared core.
+constexpr int kSpins = 1000;
+
+// Fields of ThreadPool::state_. The number may wrap: a worker that slept through all of them misses a loop.
+constexpr std::uint32_t kInside = 0xfff;
+constexpr std::uint32_t kOpen = 0x1000;
+constexpr std::uint32_t kCallerSleeps = 0x2000;
+constexpr std::uint32_t kLoop = 0x4000;  // one unit of the loop's number
+constexpr int kMostWorkers = kInside;
 
 void pause() {
 #if defined(__x86_64__)
@@ -19,15 +27,9 @@ void pause() {
 #endif
 }
 
-// Waits until `value` differs from `old`; returns the new value.
-std::uint32_t wait_change(const std::atomic<std::uint32_t>& value, std::uint32_t old) {
-    for (int i = 0; i < kSpins; ++i) {
-        const std::uint32_t now = value.load(std::memory_order_acquire);
-        if (now != old) return now;
-        pause();
-    }
-    value.wait(old, std::memory_order_acquire);
-    return value.load(std::memory_order_acquire);
+// The number of the loop that is open; 0 if none is.
+std::uint32_t open_loop(std::uint32_t state) {
+    return (state & kOpen) != 0 ? state / kLoop + 1 : 0;
 }
 
 int usable_cores() {
@@ -39,26 +41,56 @@ int usable_cores() {
 }  // namespace
 
 ThreadPool::ThreadPool(int n_threads) {
-    const int n = n_threads > 0 ? n_threads : usable_cores();
+    const int n = std::min(n_threads > 0 ? n_threads : usable_cores(), kMostWorkers);
     workers_.reserve(static_cast<std::size_t>(n - 1));
     for (int member = 1; member < n; ++member) workers_.emplace_back([this, member] { worker_loop(member); });
 }
 
 ThreadPool::~ThreadPool() {
     stop_.store(true, std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-    generation_.notify_all();
+    state_.fetch_add(kLoop);
+    state_.notify_all();
     for (std::thread& worker : workers_) worker.join();
 }
 
 void ThreadPool::worker_loop(int member) {
-    std::uint32_t seen = 0;
+    std::uint32_t last = 0;  // the loop that this worker was in
+    int spins = 0;
     for (;;) {
-        seen = wait_change(generation_, seen);
+        std::uint32_t state = state_.load(std::memory_order_acquire);
         if (stop_.load(std::memory_order_relaxed)) return;
+        const std::uint32_t loop = open_loop(state);
+        if (loop == 0 || loop == last) {
+            if (++spins < kSpins) {
+                pause();
+            } else {
+                state_.wait(state, std::memory_order_acquire);
+            }
+            continue;
+        }
+        if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel)) continue;
         work(member);
-        if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
+        last = loop;
+        spins = 0;
+        const std::uint32_t left = state_.fetch_sub(1) - 1;
+        if ((left & kInside) == 0 && (left & kCallerSleeps) != 0) state_.notify_all();
     }
+}
+
+// Lets nobody in any more and waits until all have left.
+void ThreadPool::close() {
+    std::uint32_t state = state_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
+    for (int i = 0; i < kSpins && (state & kInside) != 0; ++i) {
+        pause();
+        state = state_.load(std::memory_order_acquire);
+    }
+    if ((state & kInside) == 0) return;
+    state = state_.fetch_or(kCallerSleeps) | kCallerSleeps;
+    while ((state & kInside) != 0) {
+        state_.wait(state, std::memory_order_acquire);
+        state = state_.load(std::memory_order_acquire);
+    }
+    state_.fetch_and(~kCallerSleeps, std::memory_order_relaxed);
 }
 
 void ThreadPool::work(int member) {
@@ -90,13 +122,10 @@ void ThreadPool::run(std::size_t n, std::size_t grain, Call call, void* fn) {
     n_ = n;
     step_ = (step + grain - 1) / grain * grain;
     next_.store(0, std::memory_order_relaxed);
-    busy_.store(static_cast<std::uint32_t>(workers_.size()), std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-    generation_.notify_all();
+    state_.fetch_add(kLoop + kOpen);
+    state_.notify_all();
     work(0);
-    for (std::uint32_t left = busy_.load(std::memory_order_acquire); left != 0;) {
-        left = wait_change(busy_, left);
-    }
+    close();
     if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 

@@ -14,7 +14,9 @@ namespace ds4 {
 
 // A fixed team of threads that runs one loop at a time. The caller is a member of the team: a pool of one
 // starts no thread. Members wait by spinning briefly and then sleeping on a futex, so an idle pool costs
-// nothing and a busy one starts a loop within microseconds. parallel_for allocates nothing.
+// nothing and a busy one starts a loop within a microsecond. The caller waits for those who joined in, never
+// for one that has yet to wake up or stands in line for a core: on a busy machine it does the work alone.
+// parallel_for allocates nothing.
 class ThreadPool {
   public:
     // n_threads >= 1; 0 means one per core the process may use.
@@ -51,16 +53,18 @@ class ThreadPool {
     void run(std::size_t n, std::size_t grain, Call call, void* fn);
     void work(int member);
     void worker_loop(int member);
+    void close();
 
-    // The loop in progress; written by the caller before `generation_` moves.
+    // The loop in progress. Written by the caller while the loop is closed and nobody inside.
     Call call_ = nullptr;
     void* fn_ = nullptr;
     std::size_t n_ = 0;
     std::size_t step_ = 1;
 
     alignas(64) std::atomic<std::size_t> next_{0};
-    alignas(64) std::atomic<std::uint32_t> generation_{0};
-    alignas(64) std::atomic<std::uint32_t> busy_{0};  // workers that have not finished the loop
+    // How many workers are inside the loop; whether it is open, so that more may come in; whether the caller
+    // sleeps until they have left; and the loop's number. See thread_pool.cpp.
+    alignas(64) std::atomic<std::uint32_t> state_{0};
     std::atomic<bool> stop_{false};
     std::mutex error_mutex_;
     std::exception_ptr error_;

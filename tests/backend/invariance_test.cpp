@@ -196,6 +196,28 @@ TEST(BlockInvariance, ExpertsAcrossBlocks) {
     expect_same_bits(actual, run(1, 0, kMany), "5 rows and the rest");
 }
 
+// More threads than tiles of heads: they divide the keys.
+TEST(BlockInvariance, AttentionByHeadsAndByKeys) {
+    static constexpr std::int64_t kHeads = 20, kDim = 72, kWindow = 100, kStart = 1900, kQueries = 3;
+    const auto run = [](int n_threads) {
+        const std::unique_ptr<Backend> backend = make_cpu_backend(n_threads);
+        Device device(*backend);
+        Random random(8);
+        const TestSession session(device, random, {4, kDim, 32, kWindow}, kStart, 0);
+        const LayerHistory history = session.history();
+        const std::vector<std::pair<std::int64_t, std::int64_t>> segments{{kStart - kQueries, kQueries}};
+        const TestBatch batch(segments);
+        const Attention spec{kHeads, kDim, kWindow, 4, device.vector(random.gaussian(kHeads))};
+        const Rows q = device.rows(random.gaussian(kQueries * kHeads * kDim, 2), kHeads * kDim);
+        const Rows kv = device.rows(random.gaussian(kQueries * kDim), kDim);
+        const Rows out = device.result(kQueries, kHeads * kDim);
+        backend->attention(spec, batch.rows(), {&history, 1}, Selection{}, q, kv, out);
+        return device.download(out);
+    };
+    const std::vector<float> expected = run(1);
+    expect_same_bits(run(16), expected, "16 threads");
+}
+
 // ---- operations with a history
 
 constexpr std::int64_t kHeads = 6, kHeadDim = 96, kIndexHeads = 5, kIndexDim = 32, kRopeDims = 32;

@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <numeric>
 #include <stdexcept>
+#include <thread>
 
 namespace ds4 {
 namespace {
@@ -46,6 +48,21 @@ TEST_P(ThreadPoolOf, RunsManyShortLoops) {
         total += sum;
     }
     EXPECT_EQ(total, 32000U);
+}
+
+// Long enough for the caller to fall asleep while the others are inside, and for them while nothing is to do.
+TEST_P(ThreadPoolOf, WakesWhoFellAsleep) {
+    using namespace std::chrono_literals;
+    ThreadPool pool(GetParam());
+    for (int round = 0; round < 10; ++round) {
+        std::atomic<std::size_t> sum{0};
+        pool.parallel_for(64, [&](std::size_t begin, std::size_t end, int member) {
+            if (member != 0) std::this_thread::sleep_for(1ms);
+            sum += end - begin;
+        });
+        EXPECT_EQ(sum, 64U);
+        std::this_thread::sleep_for(1ms);
+    }
 }
 
 TEST_P(ThreadPoolOf, PassesOnAnExceptionAndStaysUsable) {

@@ -4,9 +4,10 @@
 #include <limits>
 
 #include "backend/cpu/grain.h"
+#include "backend/cpu/rope_tables.h"
+#include "backend/cpu/rounding_kernel.h"
 #include "backend/cpu/rows.h"
 #include "backend/cpu/vector.h"
-#include "quant/rounding.h"
 
 namespace ds4::cpu {
 namespace {
@@ -39,22 +40,22 @@ struct Stream {
     const float* score_at(std::int64_t position) const { return at(position, score, frontier.score); }
 };
 
-// Norm, rotation and rounding of a pooled row. model.md 7
-void finish_row(const Compressor& c, std::int64_t window, float* row) {
+// Norm, rotation and rounding of a pooled row. table: room for a rope table. model.md 7
+void finish_row(const Compressor& c, std::int64_t window, float* table, float* row) {
     scale(row, inverse_rms(row, c.dim, c.rms_eps), c.norm.data, static_cast<std::size_t>(c.dim), row);
-    rope_row(c.rope, static_cast<std::int32_t>(window * c.ratio), c.dim, false, row, c.dim);
+    fill_rope_table(c.rope, static_cast<std::int32_t>(window * c.ratio), table);
+    rope_row(c.rope, table, c.dim, false, row, c.dim);
     if (!c.rounding) return;
     if (c.finish == Compressor::Finish::fp8) {
-        quant::round_fp8(row, static_cast<std::size_t>(c.dim - c.rope.n_dims));
+        round_fp8(row, static_cast<std::size_t>(c.dim - c.rope.n_dims));
     } else {
-        quant::hadamard(row, static_cast<std::size_t>(c.dim));
-        quant::round_fp4(row, static_cast<std::size_t>(c.dim));
+        round_hadamard_fp4(row, static_cast<std::size_t>(c.dim));
     }
 }
 
-// Pools one closed window into its row. slots: room for 2 * slots pointers; row: for the row (dim). Tokens of
-// the previous window speak through the first half of their channels, those of the closed one through the
-// second (ratio 4).
+// Pools one closed window into its row. slots: room for 2 * slots pointers; row: for the row (dim) and a rope
+// table. Tokens of the previous window speak through the first half of their channels, those of the closed
+// one through the second (ratio 4).
 void emit_row(const Compressor& c, const Stream& stream, std::int64_t window, const float** slots,
               float* row) {
     const std::int64_t n_slots = stream.overlapping ? 2 * c.ratio : c.ratio;
@@ -68,7 +69,7 @@ void emit_row(const Compressor& c, const Stream& stream, std::int64_t window, co
         scores[s] = stream.score_at(position) + half;
     }
     softmax_pool(values, scores, static_cast<std::size_t>(n_slots), static_cast<std::size_t>(c.dim), row);
-    finish_row(c, window, row);
+    finish_row(c, window, row + c.dim, row);
     quant::encode_kv_row(stream.rows.format, row, stream.rows.row(window));
 }
 
@@ -142,8 +143,8 @@ void CompressorRows::emit_windows(const Feed& feed) {
 
     const auto slots_per_thread = static_cast<std::size_t>(4 * feed.compressor.ratio);
     const float** slots = slots_.take(static_cast<std::size_t>(pool_.size()) * slots_per_thread);
-    const auto dim = static_cast<std::size_t>(feed.compressor.dim);
-    float* rows = row_.take(static_cast<std::size_t>(pool_.size()) * dim);
+    const auto row_floats = static_cast<std::size_t>(feed.compressor.dim + 2 * feed.compressor.rope.n_dims);
+    float* rows = row_.take(static_cast<std::size_t>(pool_.size()) * row_floats);
     const auto emit = [&](std::size_t begin, std::size_t end, int member) {
         for (auto i = static_cast<std::int64_t>(begin); i < static_cast<std::int64_t>(end); ++i) {
             const std::int64_t* after = std::upper_bound(first, first + feed.n_streams(), i);
@@ -151,7 +152,7 @@ void CompressorRows::emit_windows(const Feed& feed) {
             const Stream stream = feed.stream(s);
             emit_row(feed.compressor, stream, stream.first_window() + i - first[s],
                      slots + static_cast<std::size_t>(member) * slots_per_thread,
-                     rows + static_cast<std::size_t>(member) * dim);
+                     rows + static_cast<std::size_t>(member) * row_floats);
         }
     };
     constexpr std::int64_t kStepsPerExp = 4;

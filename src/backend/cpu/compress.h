@@ -27,7 +27,7 @@ class CompressorRows {
     ThreadPool& pool_;
     Scratch<float> score_;
     Scratch<std::int64_t> first_window_;
-    Scratch<float> row_;           // per thread: the row of a window
+    Scratch<float> row_;           // per thread: the row of a window and its rope table
     Scratch<const float*> slots_;  // per thread: values and scores of a window's slots
 };
 

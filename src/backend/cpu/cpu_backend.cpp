@@ -9,6 +9,7 @@
 #include "backend/cpu/experts.h"
 #include "backend/cpu/matmul.h"
 #include "backend/cpu/memory.h"
+#include "backend/cpu/rope_tables.h"
 #include "backend/cpu/router.h"
 #include "backend/cpu/rows.h"
 #include "backend/cpu/select_rows.h"
@@ -60,7 +61,7 @@ class CpuBackend final : public Backend {
 
     void rope(const Rope& rope, std::span<const std::int32_t> positions, std::int64_t head_dim, bool inverse,
               Rows x) override {
-        cpu::rope(pool_, rope, positions, head_dim, inverse, x);
+        cpu::rope(pool_, rope_tables_, rope, positions, head_dim, inverse, x);
     }
     void round_fp8(Rows x, std::int64_t n_tail, bool tail_to_f16) override {
         cpu::round_fp8(pool_, x, n_tail, tail_to_f16);
@@ -97,6 +98,7 @@ class CpuBackend final : public Backend {
     ThreadPool pool_;
     cpu::Matmul matmul_{pool_};
     cpu::Streams streams_{pool_, matmul_};
+    cpu::RopeTables rope_tables_{pool_};
     cpu::CompressorRows compressor_{pool_};
     cpu::WindowAttention attention_{pool_};
     cpu::RowSelector selector_{pool_};

@@ -27,6 +27,8 @@ class Scratch {
         }
         return memory_.get();
     }
+    // What the last take() gave.
+    T* get() const { return memory_.get(); }
 
   private:
     struct Release {

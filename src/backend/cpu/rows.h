@@ -4,6 +4,7 @@
 #include <span>
 
 #include "backend/backend.h"
+#include "backend/cpu/rope_tables.h"
 #include "base/thread_pool.h"
 
 // The operations that take each row, or each head of it, by itself.
@@ -14,8 +15,8 @@ namespace ds4::cpu {
 // 1 / sqrt(mean(x^2) + eps)
 float inverse_rms(const float* x, std::int64_t n, float eps);
 
-// Rotates the last rope.n_dims of each head of `head_dim` in a row of `width`, all at one position.
-void rope_row(const Rope& rope, std::int32_t position, std::int64_t head_dim, bool inverse, float* x,
+// Rotates the last rope.n_dims of each head of `head_dim` in a row of `width` by the table of its position.
+void rope_row(const Rope& rope, const float* table, std::int64_t head_dim, bool inverse, float* x,
               std::int64_t width);
 
 // ---- all rows, as in Backend
@@ -25,8 +26,8 @@ void embed(ThreadPool& pool, const Matrix& table, std::span<const TokenId> token
 void rms_norm(ThreadPool& pool, Rows x, const Vector& w, std::int64_t width, float eps, Rows y);
 void add(ThreadPool& pool, Rows x, Rows y);
 void swiglu(ThreadPool& pool, Rows gate, Rows up, float clamp);
-void rope(ThreadPool& pool, const Rope& rope, std::span<const std::int32_t> positions, std::int64_t head_dim,
-          bool inverse, Rows x);
+void rope(ThreadPool& pool, RopeTables& tables, const Rope& rope, std::span<const std::int32_t> positions,
+          std::int64_t head_dim, bool inverse, Rows x);
 void round_fp8(ThreadPool& pool, Rows x, std::int64_t n_tail, bool tail_to_f16);
 void round_hadamard_fp4(ThreadPool& pool, Rows x, std::int64_t head_dim);
 

@@ -1,13 +1,12 @@
 #include "backend/cpu/select_rows.h"
 
 #include <algorithm>
-#include <bit>
-#include <functional>
 #include <numeric>
 
 #include "backend/cpu/grain.h"
 #include "backend/cpu/index_kernel.h"
 #include "backend/cpu/kv_rows.h"
+#include "backend/cpu/top_rows.h"
 
 namespace ds4::cpu {
 namespace {
@@ -16,21 +15,8 @@ constexpr std::int64_t kRatio = 4;  // only these layers have an indexer
 constexpr std::int64_t kGroup = 8;  // queries per group
 constexpr std::int64_t kKeyChunk =
     512;  // keys per task, so that one query at long context occupies every thread
-constexpr std::int64_t kMaxRanks = std::int64_t{1} << 24;  // bounds the scratch of a long prefill to 128 MiB
+constexpr std::int64_t kMaxScores = std::int64_t{1} << 24;  // bounds the scratch of a long prefill to 64 MiB
 constexpr auto kBlock = static_cast<std::int64_t>(kIndexKeys);
-
-// A number that is larger for the higher score and, among equal scores, for the lower row. Floats order like
-// their bits once the negative ones are turned around; a score is never -0, for its sum starts at 0.
-std::uint64_t rank_of(float score, std::int64_t row) {
-    constexpr std::uint32_t kSign = 0x80000000U;
-    const auto bits = std::bit_cast<std::uint32_t>(score);
-    const std::uint32_t ordered = (bits & kSign) != 0 ? ~bits : bits | kSign;
-    return std::uint64_t{ordered} << 32 | (0xffffffffU - static_cast<std::uint32_t>(row));
-}
-
-std::int32_t row_of(std::uint64_t rank) {
-    return static_cast<std::int32_t>(0xffffffffU - static_cast<std::uint32_t>(rank));
-}
 
 // Rows that exist for a query.
 std::int64_t n_visible(const Segment& segment, std::int64_t row) {
@@ -47,6 +33,20 @@ void transpose_keys(const PagedRows& rows, std::int64_t first, std::int64_t n, s
         if (k == n) std::fill_n(key, head_dim, 0.0F);
         for (std::int64_t i = 0; i < head_dim; ++i) out[i * kBlock + k] = key[i];
     }
+}
+
+// The same keys as they are stored, in the form of index_packed.h, in `room`.
+PackedIndexKeys pack_keys(const PagedRows& rows, std::int64_t first, std::int64_t n, std::int64_t head_dim,
+                          float* room) {
+    const std::byte* stored[kIndexKeys];
+    for (std::int64_t k = 0; k < kBlock; ++k) stored[k] = rows.row(first + std::min(k, n - 1));
+    const PackedIndexKeys keys{reinterpret_cast<std::uint8_t*>(room + head_dim), room};
+    pack_index_keys(stored, static_cast<std::size_t>(head_dim), keys);
+    return keys;
+}
+
+bool is_packed(const PagedRows& rows) {
+    return rows.format.code == quant::KvRowFormat::Code::fp4;
 }
 
 }  // namespace
@@ -83,73 +83,108 @@ void RowSelector::run(const BatchRows& batch, std::span<const LayerHistory> hist
         stride = std::max(stride, (group.n_keys + kBlock - 1) / kBlock * kBlock);
     }
     if (stride == 0) return;
-    const auto at_once = static_cast<std::size_t>(std::max<std::int64_t>(1, kMaxRanks / (kGroup * stride)));
+    const Queries queries{q, weight, head_dim};
+    pack_queries(groups, history, queries);
+    const auto at_once = static_cast<std::size_t>(std::max<std::int64_t>(1, kMaxScores / (kGroup * stride)));
     for (std::size_t first = 0; first < groups.size(); first += at_once) {
         const auto some = groups.subspan(first, std::min(at_once, groups.size() - first));
-        const Ranks ranks{ranks_.take(some.size() * static_cast<std::size_t>(kGroup * stride)), stride};
-        score(some, history, {q, weight, head_dim}, ranks);
-        choose(some, batch, selection, ranks);
+        const Scores scores{scores_.take(some.size() * static_cast<std::size_t>(kGroup * stride)), stride};
+        score(some, history, queries, scores);
+        choose(some, batch, selection, scores);
     }
+}
+
+PackedIndexQuery RowSelector::packed_query(const Queries& queries, std::int64_t row) const {
+    const std::int64_t n_blocks = queries.n_blocks();
+    return {codes_.get() + row * queries.q.width, scales_.get() + row * n_blocks,
+            offsets_.get() + row * n_blocks};
+}
+
+void RowSelector::pack_queries(std::span<const Group> groups, std::span<const LayerHistory> history,
+                               const Queries& queries) {
+    const auto packed = [&](const Group& g) { return is_packed(history[g.segment].indexer); };
+    if (std::none_of(groups.begin(), groups.end(), packed)) return;
+    const auto n_rows = static_cast<std::size_t>(queries.q.n);
+    codes_.take(n_rows * static_cast<std::size_t>(queries.q.width));
+    scales_.take(n_rows * static_cast<std::size_t>(queries.n_blocks()));
+    offsets_.take(n_rows * static_cast<std::size_t>(queries.n_blocks()));
+    pool_.parallel_for(
+        groups.size(), grain_for(kGroup * queries.q.width / 4), [&](std::size_t begin, std::size_t end) {
+            for (std::size_t g = begin; g < end; ++g) {
+                for (std::int64_t i = 0; packed(groups[g]) && i < groups[g].n_queries; ++i) {
+                    const std::int64_t row = groups[g].first_row + i;
+                    pack_index_query(queries.q.row(row), static_cast<std::size_t>(queries.q.width),
+                                     packed_query(queries, row));
+                }
+            }
+        });
 }
 
 // Tasks are (group, chunk of keys).
 void RowSelector::score(std::span<const Group> groups, std::span<const LayerHistory> history,
-                        const Queries& queries, const Ranks& ranks) {
-    const std::int64_t n_chunks = (ranks.stride + kKeyChunk - 1) / kKeyChunk;
-    const auto block_floats = static_cast<std::size_t>(queries.head_dim * (kBlock + 1));
-    float* blocks = keys_.take(static_cast<std::size_t>(pool_.size()) * block_floats);
+                        const Queries& queries, const Scores& scores) {
+    const std::int64_t n_chunks = (scores.stride + kKeyChunk - 1) / kKeyChunk;
+    const auto room_floats = static_cast<std::size_t>(queries.head_dim * (kBlock + 1));
+    float* rooms = keys_.take(static_cast<std::size_t>(pool_.size()) * room_floats);
+    const auto n_heads = static_cast<std::size_t>(queries.n_heads());
+    const auto head_dim = static_cast<std::size_t>(queries.head_dim);
 
-    const auto score_chunk = [&](std::int64_t g, std::int64_t first, float* keys) {
+    const auto score_block = [&](std::int64_t g, std::int64_t first, std::int64_t n, float* room) {
         const Group& group = groups[static_cast<std::size_t>(g)];
-        const std::int64_t end = std::min(first + kKeyChunk, group.n_keys);
-        for (std::int64_t k = first; k < end; k += kBlock) {
-            const std::int64_t n = std::min(kBlock, end - k);
-            transpose_keys(history[group.segment].indexer, k, n, queries.head_dim, keys);
-            for (std::int64_t i = 0; i < group.n_queries; ++i) {
-                const std::int64_t row = group.first_row + i;
-                float scores[kIndexKeys];
-                index_scores(queries.q.row(row), queries.weight.row(row),
-                             static_cast<std::size_t>(queries.weight.width),
-                             static_cast<std::size_t>(queries.head_dim), keys, scores);
-                std::uint64_t* out = ranks.data + (g * kGroup + i) * ranks.stride + k;
-                for (std::int64_t j = 0; j < n; ++j) out[j] = rank_of(scores[j], k + j);
+        const PagedRows& rows = history[group.segment].indexer;
+        const bool packed = is_packed(rows);
+        PackedIndexKeys keys{};
+        if (packed) {
+            keys = pack_keys(rows, first, n, queries.head_dim, room);
+        } else {
+            transpose_keys(rows, first, n, queries.head_dim, room);
+        }
+        for (std::int64_t i = 0; i < group.n_queries; ++i) {
+            const std::int64_t row = group.first_row + i;
+            float* out = scores.data + (g * kGroup + i) * scores.stride + first;
+            const float* weight = queries.weight.row(row);
+            if (packed) {
+                packed_index_scores(packed_query(queries, row), weight, n_heads, head_dim, keys, out);
+            } else {
+                index_scores(queries.q.row(row), weight, n_heads, head_dim, room, out);
             }
         }
     };
 
     const auto n_tasks = groups.size() * static_cast<std::size_t>(n_chunks);
     pool_.parallel_for(n_tasks, [&](std::size_t begin, std::size_t end, int member) {
-        float* keys = blocks + static_cast<std::size_t>(member) * block_floats;
+        float* room = rooms + static_cast<std::size_t>(member) * room_floats;
         for (auto task = static_cast<std::int64_t>(begin); task < static_cast<std::int64_t>(end); ++task) {
-            score_chunk(task / n_chunks, task % n_chunks * kKeyChunk, keys);
+            const std::int64_t g = task / n_chunks;
+            const std::int64_t first = task % n_chunks * kKeyChunk;
+            const std::int64_t last = std::min(first + kKeyChunk, groups[static_cast<std::size_t>(g)].n_keys);
+            for (std::int64_t k = first; k < last; k += kBlock) {
+                score_block(g, k, std::min(kBlock, last - k), room);
+            }
         }
     });
 }
 
-// The ranks of one query's keys are all different, so the best `capacity` of them are one set.
 void RowSelector::choose(std::span<const Group> groups, const BatchRows& batch, const Selection& selection,
-                         const Ranks& ranks) {
-    const auto choose_one = [&](const Group& group, std::int64_t row, std::uint64_t* rank) {
-        const std::int64_t n = n_visible(batch.segments[group.segment], row);
-        std::nth_element(rank, rank + selection.capacity - 1, rank + n, std::greater<>());
-        std::int32_t* list = selection.rows + row * selection.capacity;
-        std::transform(rank, rank + selection.capacity, list, row_of);
-        std::sort(list, list + selection.capacity);
-        selection.count[row] = static_cast<std::int32_t>(selection.capacity);
-    };
-
+                         const Scores& scores) {
+    const auto room = static_cast<std::size_t>(scores.stride + 16);
+    std::int32_t* ranks = ranks_.take(static_cast<std::size_t>(pool_.size()) * room);
     const std::size_t n_tasks = groups.size() * static_cast<std::size_t>(kGroup);
-    constexpr std::int64_t kStepsPerKey = 8;
-    pool_.parallel_for(n_tasks, grain_for(kStepsPerKey * ranks.stride),
-                       [&](std::size_t begin, std::size_t end) {
-                           for (auto task = static_cast<std::int64_t>(begin);
-                                task < static_cast<std::int64_t>(end); ++task) {
-                               const Group& group = groups[static_cast<std::size_t>(task / kGroup)];
-                               const std::int64_t i = task % kGroup;
-                               if (i < group.n_queries)
-                                   choose_one(group, group.first_row + i, ranks.data + task * ranks.stride);
-                           }
-                       });
+    const auto choose_some = [&](std::size_t begin, std::size_t end, int member) {
+        for (auto task = static_cast<std::int64_t>(begin); task < static_cast<std::int64_t>(end); ++task) {
+            const Group& group = groups[static_cast<std::size_t>(task / kGroup)];
+            if (task % kGroup >= group.n_queries) continue;
+            const std::int64_t row = group.first_row + task % kGroup;
+            const std::int64_t n = n_visible(batch.segments[group.segment], row);
+            top_rows(scores.data + task * scores.stride, static_cast<std::size_t>(n),
+                     static_cast<std::size_t>(selection.capacity),
+                     ranks + static_cast<std::size_t>(member) * room,
+                     selection.rows + row * selection.capacity);
+            selection.count[row] = static_cast<std::int32_t>(selection.capacity);
+        }
+    };
+    constexpr std::int64_t kStepsPerKey = 4;
+    pool_.parallel_for(n_tasks, grain_for(kStepsPerKey * scores.stride), choose_some);
 }
 
 }  // namespace ds4::cpu

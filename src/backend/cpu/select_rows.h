@@ -5,12 +5,15 @@
 #include <span>
 
 #include "backend/backend.h"
+#include "backend/cpu/index_packed.h"
 #include "backend/cpu/memory.h"
 #include "base/thread_pool.h"
+#include "quant/rounding.h"
 
 namespace ds4::cpu {
 
-// Backend::select_rows, model.md 8.
+// Backend::select_rows, model.md 8. Rows stored as FP4 meet queries on the FP4 grid as integers, others as
+// f32.
 class RowSelector {
   public:
     explicit RowSelector(ThreadPool& pool) : pool_(pool) {}
@@ -31,24 +34,35 @@ class RowSelector {
     struct Queries {
         Rows q, weight;
         std::int64_t head_dim;
+
+        std::int64_t n_heads() const { return weight.width; }
+        std::int64_t n_blocks() const { return q.width / static_cast<std::int64_t>(quant::kFp4Block); }
     };
 
-    // Scored keys of a block of groups: (query, key) in ranked order, see select_rows.cpp.
-    struct Ranks {
-        std::uint64_t* data = nullptr;  // (groups * kGroup, stride)
+    // Scores of the keys of a block of groups.
+    struct Scores {
+        float* data = nullptr;  // (groups * kGroup, stride)
         std::int64_t stride = 0;
     };
 
     std::span<const Group> find_groups(const BatchRows& batch, const Selection& selection);
+    void pack_queries(std::span<const Group> groups, std::span<const LayerHistory> history,
+                      const Queries& queries);
+    PackedIndexQuery packed_query(const Queries& queries, std::int64_t row) const;
     void score(std::span<const Group> groups, std::span<const LayerHistory> history, const Queries& queries,
-               const Ranks& ranks);
+               const Scores& scores);
     void choose(std::span<const Group> groups, const BatchRows& batch, const Selection& selection,
-                const Ranks& ranks);
+                const Scores& scores);
 
     ThreadPool& pool_;
     Scratch<Group> groups_;
-    Scratch<std::uint64_t> ranks_;
-    Scratch<float> keys_;  // one transposed block and a key per thread
+    Scratch<float> scores_;
+    Scratch<std::int32_t> ranks_;  // of one query per thread
+    Scratch<float> keys_;          // one block per thread
+    // Queries as they meet FP4 rows.
+    Scratch<std::int8_t> codes_;
+    Scratch<float> scales_;
+    Scratch<std::int32_t> offsets_;
 };
 
 }  // namespace ds4::cpu

@@ -45,6 +45,33 @@ void Add(const float* x, std::size_t n, float* y) {
     }
 }
 
+void RotatePairs(const float* table, bool inverse, std::size_t n, float* x, std::size_t n_heads,
+                 std::size_t stride) {
+#if HWY_TARGET == HWY_SCALAR
+    for (std::size_t i = 0; i < n; i += 2) {
+        const float cosine = table[i];
+        const float sine = inverse ? -table[n + i + 1] : table[n + i + 1];
+        for (float* at = x + i; at < x + n_heads * stride; at += stride) {
+            const float a = at[0];
+            const float b = at[1];
+            at[0] = a * cosine - b * sine;
+            at[1] = b * cosine + a * sine;
+        }
+    }
+#else
+    const VF flip = hn::Set(DF(), inverse ? -0.0F : 0.0F);
+    for (std::size_t i = 0; i < n; i += kLanes) {
+        const std::size_t left = n - i;
+        const VF cosine = load(table + i, left);
+        const VF sine = hn::Xor(load(table + n + i, left), flip);
+        for (float* at = x + i; at < x + n_heads * stride; at += stride) {
+            const VF v = load(at, left);
+            store(hn::Add(hn::Mul(v, cosine), hn::Mul(hn::Shuffle2301(v), sine)), at, left);
+        }
+    }
+#endif
+}
+
 // min(v, limit) that keeps a NaN
 HWY_INLINE VF at_most(VF v, VF limit) {
     return hn::IfThenElse(hn::Gt(v, limit), limit, v);
@@ -124,6 +151,7 @@ namespace ds4::cpu {
 HWY_EXPORT(SumOfSquares);
 HWY_EXPORT(Scale);
 HWY_EXPORT(Add);
+HWY_EXPORT(RotatePairs);
 HWY_EXPORT(Swiglu);
 HWY_EXPORT(CollapseStreams);
 HWY_EXPORT(ExpandStreams);
@@ -139,6 +167,11 @@ void scale(const float* x, float scale, const float* gain, std::size_t n, float*
 
 void add(const float* x, std::size_t n, float* y) {
     HWY_DYNAMIC_DISPATCH(Add)(x, n, y);
+}
+
+void rotate_pairs(const float* table, bool inverse, std::size_t n, float* x, std::size_t n_heads,
+                  std::size_t stride) {
+    HWY_DYNAMIC_DISPATCH(RotatePairs)(table, inverse, n, x, n_heads, stride);
 }
 
 void swiglu(const float* gate, const float* up, float clamp, float weight, std::size_t n, float* out) {

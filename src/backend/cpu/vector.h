@@ -14,6 +14,11 @@ void scale(const float* x, float scale, const float* gain, std::size_t n, float*
 // y += x
 void add(const float* x, std::size_t n, float* y);
 
+// Turns the pairs (x[2 i], x[2 i + 1]) of n values by the angles of a table of rope_tables.h, in n_heads
+// heads that are `stride` apart; inverse turns back.
+void rotate_pairs(const float* table, bool inverse, std::size_t n, float* x, std::size_t n_heads,
+                  std::size_t stride);
+
 // out = weight * silu(min(gate, clamp)) * clamp(up, -clamp, clamp); clamp <= 1e-6 means none. out may be
 // gate.
 void swiglu(const float* gate, const float* up, float clamp, float weight, std::size_t n, float* out);
