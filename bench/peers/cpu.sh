@@ -96,7 +96,7 @@ measure_llama_bench() {
   if [ "$program" = llama ]; then extra+=(--no-warmup); else extra+=(-w 0); fi
   pinned "${path[$program]}" -m "$model" -t "$threads" -r 1 -o json -p "$warm_up,$prompts" -n "$gen" "${extra[@]}"
   # A build may print a line of its own before the JSON.
-  sed -n '/^\[/,$p' "$work/out" | jq -r --argjson warm_up "$warm_up" '
+  sed -n '/^\[$/,$p' "$work/out" | jq -r --argjson warm_up "$warm_up" '
     .[] | select(.n_prompt != $warm_up)
         | "\(if .n_gen > 0 then "tg\(.n_gen)" else "pp\(.n_prompt)" end) \(.avg_ts)"'
 }
