@@ -85,9 +85,9 @@ pinned() {
   fail "$1 failed"
 }
 
-# Its own warm-up runs a whole prompt before each test. One short prompt, not counted, maps the pages of the file as well
-# and takes a tenth of the time.
-warm_up=31
+# llama-bench would run each prompt once more before it counts. A short prompt whose time is thrown away maps the file as
+# well and takes a tenth of the time; ds4-bench does so by itself.
+warm_up=63
 
 # The two llama-bench differ in how a warm-up is turned off. Prints TEST TOKENS_PER_SECOND lines.
 measure_llama_bench() {
@@ -145,7 +145,7 @@ if [ -n "$csv" ]; then
   { echo round,program,test,tokens_per_second && tr ' ' , <"$work/all"; } >"$csv"
 fi
 
-echo "$(basename "$model"): median tokens/s of $rounds rounds, $threads threads on cores $cpus"
+echo "$(basename "$model"): medians of $rounds runs, tokens/s, $threads threads on cores $cpus"
 sort -k2,2 -k3,3 -k4,4g "$work/all" | awk -v names="${programs[*]}" -v tests="tg$gen ${prompt_sizes[*]/#/pp}" '
   function finish() { if (n) median[key] = (sorted[int((n + 1) / 2)] + sorted[int(n / 2) + 1]) / 2 }
   key != $2 " " $3 { finish(); key = $2 " " $3; n = 0 }
