@@ -19,6 +19,7 @@
 #include "backend/cpu/dot.h"
 #include "backend/cpu/dot_chunk.h"
 #include "hwy/base.h"
+#include "hwy/cache_control.h"
 
 DS4_KERNELS_BEGIN
 
@@ -101,7 +102,11 @@ void dot_row_with_all(const std::byte* w, std::size_t n, Activations x, float* y
 
 // ---- Many activation rows
 
-inline constexpr std::size_t kPanelBytes = std::size_t{40} << 10;
+// What lies in the first-level cache beside a few activation rows: this many decoded chunks of kBlockRows
+// rows (18 KiB, with minima 22), so that longer rows are multiplied a stretch at a time.
+inline constexpr std::size_t kPanelBlocks = 8;
+// What lies in the second: 640 KiB of activations.
+inline constexpr std::size_t kPanelActs = 128;
 
 // A decoded chunk of kBlockRows weight rows, side by side.
 template <bool kAffine>
@@ -117,126 +122,198 @@ struct alignas(kRegister) WeightBlock<true> {
     float minimum_scale[kBlockRows][kLanes];
 };
 
+// The sums of an activation row between two stretches.
+struct alignas(kRegister) LaneSums {
+    float lane[kBlockRows][kLanes];
+};
+
+// Chunks [first, last) of the n_chunks of all rows.
+struct Stretch {
+    std::size_t first, last, n_chunks;
+
+    std::size_t size() const { return last - first; }
+};
+
+// Weights that will be wanted soon, asked for a few cache lines at a time: decoding reads a panel in a burst,
+// and between the bursts the memory would be idle.
+class Prefetch {
+  public:
+    // Bytes [begin, end) of n_rows rows from `row` on, in n_steps steps.
+    Prefetch(const std::byte* row, std::size_t row_bytes, std::size_t n_rows, std::size_t begin,
+             std::size_t end, std::size_t n_steps)
+        : row_(row), row_bytes_(row_bytes), rows_left_(n_rows), begin_(begin), end_(end), at_(begin) {
+        constexpr std::size_t kSlack = 1;  // rows need not begin where a line does
+        lines_ = (((end - begin) / kLine + kSlack) * n_rows + n_steps - 1) / n_steps;
+    }
+
+    HWY_INLINE void step() {
+        for (std::size_t i = 0; i < lines_ && rows_left_ != 0; ++i) {
+            hwy::Prefetch(row_ + at_);
+            at_ += kLine;
+            if (at_ < end_) continue;
+            at_ = begin_;
+            row_ += row_bytes_;
+            --rows_left_;
+        }
+    }
+
+  private:
+    static constexpr std::size_t kLine = 64;
+
+    const std::byte* row_;
+    std::size_t row_bytes_, rows_left_;
+    std::size_t begin_, end_, at_, lines_;
+};
+
+// A stretch of a row to column o of the blocks.
 template <class Format>
-HWY_NOINLINE void decode_row(const std::byte* w, std::size_t n, std::size_t o,
-                             WeightBlock<Format::kAffine>* blocks) {
+HWY_NOINLINE void decode_row(const std::byte* w, std::size_t n, const Stretch& stretch, std::size_t o,
+                             WeightBlock<Format::kAffine>* block) {
     const ChunksOfRow<Format> chunks(w, n);
-    for (std::size_t c = 0; c < chunks_of(n); ++c) {
+    for (std::size_t c = stretch.first; c < stretch.last; ++c, ++block) {
         for (std::size_t p = 0; p < kParts; ++p) {
             WeightPart<Format::kAffine> part;
             Format::decode(chunks[c], p, part);
-            for (std::size_t j = 0; j < 8; ++j) store_codes(part.code[j], blocks[c].code[j][o], p);
-            store_f32(part.scale, blocks[c].scale[o], p);
+            for (std::size_t j = 0; j < 8; ++j) store_codes(part.code[j], block->code[j][o], p);
+            store_f32(part.scale, block->scale[o], p);
             if constexpr (Format::kAffine) {
-                store_pairs(part.minimum, blocks[c].minimum[o], p);
-                store_f32(part.minimum_scale, blocks[c].minimum_scale[o], p);
+                store_pairs(part.minimum, block->minimum[o], p);
+                store_f32(part.minimum_scale, block->minimum_scale[o], p);
             }
         }
     }
 }
 
-// Part p of the products of a block's rows with kActs activation rows; a lane's operations are those of
+// Adds part p of the products of a block's rows with kActs activation rows; a lane's operations are those of
 // add_part.
 template <bool kAffine, std::size_t kActs>
-HWY_INLINE void add_block(const WeightBlock<kAffine>* blocks, std::size_t n_chunks,
-                          const ActivationChunk* const* acts, std::size_t p, F32 (&sums)[kActs][kBlockRows]) {
-    for (auto& row : sums) {
-        for (auto& sum : row) sum = zero_f32();
-    }
-    for (std::size_t c = 0; c < n_chunks; ++c) {
-        const WeightBlock<kAffine>& block = blocks[c];
-        I32 dots[kActs][kBlockRows];
-        for (std::size_t r = 0; r < kActs; ++r) {
-            const I32 start = start_dot<!kAffine>(load_sums(acts[r][c], p));
-            for (std::size_t o = 0; o < kBlockRows; ++o) dots[r][o] = start;
-        }
-        for (std::size_t j = 0; j < 8; ++j) {
-            Codes w[kBlockRows];
-            for (std::size_t o = 0; o < kBlockRows; ++o) w[o] = load_codes(block.code[j][o], p);
-            for (std::size_t r = 0; r < kActs; ++r) {
-                const Codes act = load_codes(acts[r][c].code + j * kRegister, p);
-                for (std::size_t o = 0; o < kBlockRows; ++o) {
-                    dots[r][o] = dot_add<!kAffine>(dots[r][o], w[o], act);
-                }
-            }
-        }
-        for (std::size_t r = 0; r < kActs; ++r) {
-            const F32 act_scale = load_f32(acts[r][c].scale, p);
-            for (std::size_t o = 0; o < kBlockRows; ++o) {
-                F32 t = mul(to_f32(dots[r][o]), load_f32(block.scale[o], p));
-                if constexpr (kAffine) {
-                    const I32 m = pair_dot(load_pairs(block.minimum[o], p), load_sums(acts[r][c], p));
-                    t = neg_mul_add(to_f32(m), load_f32(block.minimum_scale[o], p), t);
-                }
-                sums[r][o] = mul_add(t, act_scale, sums[r][o]);
-            }
-        }
-    }
-}
-
-template <bool kAffine, std::size_t kActs>
-HWY_NOINLINE void multiply_block(const WeightBlock<kAffine>* blocks, std::size_t n_chunks,
-                                 const Activations& x, float* y, std::size_t y_stride) {
-    const ActivationChunk* acts[kActs];
-    for (std::size_t r = 0; r < kActs; ++r) acts[r] = chunks_of_row(x, r);
-    F32 sums[kParts][kActs][kBlockRows];
-    for (std::size_t p = 0; p < kParts; ++p) add_block<kAffine, kActs>(blocks, n_chunks, acts, p, sums[p]);
+HWY_INLINE void add_block(const WeightBlock<kAffine>& block, const ActivationChunk* const* acts,
+                          std::size_t c, std::size_t p, F32 (&sums)[kActs][kBlockRows]) {
+    I32 dots[kActs][kBlockRows];
     for (std::size_t r = 0; r < kActs; ++r) {
+        const I32 start = start_dot<!kAffine>(load_sums(acts[r][c], p));
+        for (std::size_t o = 0; o < kBlockRows; ++o) dots[r][o] = start;
+    }
+    for (std::size_t j = 0; j < 8; ++j) {
+        Codes w[kBlockRows];
+        for (std::size_t o = 0; o < kBlockRows; ++o) w[o] = load_codes(block.code[j][o], p);
+        for (std::size_t r = 0; r < kActs; ++r) {
+            const Codes act = load_codes(acts[r][c].code + j * kRegister, p);
+            for (std::size_t o = 0; o < kBlockRows; ++o) {
+                dots[r][o] = dot_add<!kAffine>(dots[r][o], w[o], act);
+            }
+        }
+    }
+    for (std::size_t r = 0; r < kActs; ++r) {
+        const F32 act_scale = load_f32(acts[r][c].scale, p);
         for (std::size_t o = 0; o < kBlockRows; ++o) {
-            F32 lanes[kParts];
-            for (std::size_t p = 0; p < kParts; ++p) lanes[p] = sums[p][r][o];
-            y[r * y_stride + o] = add_tree(lanes);
+            F32 t = mul(to_f32(dots[r][o]), load_f32(block.scale[o], p));
+            if constexpr (kAffine) {
+                const I32 m = pair_dot(load_pairs(block.minimum[o], p), load_sums(acts[r][c], p));
+                t = neg_mul_add(to_f32(m), load_f32(block.minimum_scale[o], p), t);
+            }
+            sums[r][o] = mul_add(t, act_scale, sums[r][o]);
         }
     }
 }
 
-// The blocks of a panel with all activation rows, a few at a time.
+// A stretch of the products of kBlockRows rows with kActs activation rows. carried: the sums (kActs) of the
+// stretch before and for the next.
+template <bool kAffine, std::size_t kActs>
+HWY_NOINLINE void multiply_block(const WeightBlock<kAffine>* blocks, const Stretch& stretch,
+                                 const Activations& x, LaneSums* carried, float* y, std::size_t y_stride) {
+    const ActivationChunk* acts[kActs];
+    for (std::size_t r = 0; r < kActs; ++r) acts[r] = chunks_of_row(x, r) + stretch.first;
+    F32 sums[kParts][kActs][kBlockRows];
+    for (std::size_t p = 0; p < kParts; ++p) {
+        for (std::size_t r = 0; r < kActs; ++r) {
+            for (std::size_t o = 0; o < kBlockRows; ++o) {
+                sums[p][r][o] = stretch.first == 0 ? zero_f32() : load_f32(carried[r].lane[o], p);
+            }
+        }
+        for (std::size_t c = 0; c < stretch.size(); ++c) {
+            add_block<kAffine, kActs>(blocks[c], acts, c, p, sums[p]);
+        }
+    }
+    for (std::size_t r = 0; r < kActs; ++r) {
+        F32 lanes[kBlockRows][kParts];
+        for (std::size_t o = 0; o < kBlockRows; ++o) {
+            for (std::size_t p = 0; p < kParts; ++p) lanes[o][p] = sums[p][r][o];
+        }
+        if (stretch.last == stretch.n_chunks) {
+            store_trees(lanes, y + r * y_stride);
+            continue;
+        }
+        for (std::size_t o = 0; o < kBlockRows; ++o) {
+            for (std::size_t p = 0; p < kParts; ++p) store_f32(lanes[o][p], carried[r].lane[o], p);
+        }
+    }
+}
+
+// A stretch of n_blocks blocks of rows with all activation rows, a few at a time.
 template <bool kAffine>
-void multiply_panel(const WeightBlock<kAffine>* blocks, std::size_t n_blocks, std::size_t n_chunks,
-                    Activations x, float* y, std::size_t y_stride) {
+void multiply_panel(const WeightBlock<kAffine>* blocks, std::size_t n_blocks, const Stretch& stretch,
+                    Activations x, LaneSums* carried, Prefetch& prefetch, float* y, std::size_t y_stride) {
     while (x.n != 0) {
         // Never 1 at the end if 2 and 2 do.
         const std::size_t n = x.n == 4 ? 2 : std::min<std::size_t>(x.n, 3);
         for (std::size_t b = 0; b < n_blocks; ++b) {
-            const WeightBlock<kAffine>* block = blocks + b * n_chunks;
+            prefetch.step();
+            const WeightBlock<kAffine>* block = blocks + b * stretch.size();
             float* out = y + b * kBlockRows;
-            if (n == 3) multiply_block<kAffine, 3>(block, n_chunks, x, out, y_stride);
-            if (n == 2) multiply_block<kAffine, 2>(block, n_chunks, x, out, y_stride);
-            if (n == 1) multiply_block<kAffine, 1>(block, n_chunks, x, out, y_stride);
+            if (n == 3) multiply_block<kAffine, 3>(block, stretch, x, carried, out, y_stride);
+            if (n == 2) multiply_block<kAffine, 2>(block, stretch, x, carried, out, y_stride);
+            if (n == 1) multiply_block<kAffine, 1>(block, stretch, x, carried, out, y_stride);
         }
         x = x.slice(n, x.n - n);
+        carried += n;
         y += n * y_stride;
     }
 }
 
-// Multiplies whole blocks of rows; returns how many rows that were. Rows that are too long for a panel are
-// left.
+// The products with at most kPanelActs activation rows. w.n is a multiple of kBlockRows.
 template <class Format>
-HWY_NOINLINE std::size_t multiply_panels(const WeightRows& w, const Activations& x, float* y,
-                                         std::size_t y_stride) {
-    using Block = WeightBlock<Format::kAffine>;
-    alignas(kRegister) std::byte memory[kPanelBytes];
-    auto* blocks = reinterpret_cast<Block*>(memory);
+HWY_NOINLINE void multiply_panels(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
+    constexpr std::size_t kChunkBytes = kChunk / Format::kBlockValues * Format::kBlockBytes;
+    WeightBlock<Format::kAffine> blocks[kPanelBlocks];
+    LaneSums carried[kPanelActs];
     const std::size_t n_chunks = chunks_of(w.width);
-    const std::size_t room = kPanelBytes / (n_chunks * sizeof(Block));
-    if (room == 0) return 0;
-    std::size_t done = 0;
-    while (done + kBlockRows <= w.n) {
-        const std::size_t n_blocks = std::min(room, (w.n - done) / kBlockRows);
-        for (std::size_t o = 0; o < n_blocks * kBlockRows; ++o) {
-            decode_row<Format>(w.row(done + o), w.width, o % kBlockRows, blocks + o / kBlockRows * n_chunks);
+    const std::size_t panel_rows = std::max<std::size_t>(kPanelBlocks / n_chunks, 1) * kBlockRows;
+    for (std::size_t row = 0; row < w.n; row += panel_rows) {
+        const std::size_t n_rows = std::min(panel_rows, w.n - row);
+        for (std::size_t c = 0; c < n_chunks; c += kPanelBlocks) {
+            const Stretch stretch{c, std::min(c + kPanelBlocks, n_chunks), n_chunks};
+            for (std::size_t o = 0; o < n_rows; ++o) {
+                decode_row<Format>(w.row(row + o), w.width, stretch, o % kBlockRows,
+                                   blocks + o / kBlockRows * stretch.size());
+            }
+            // The next stretch of these rows or the first one of the next.
+            const bool last = stretch.last == n_chunks;
+            const std::size_t next = last ? row + n_rows : row, begin = last ? 0 : stretch.last;
+            const std::size_t end = std::min(begin + kPanelBlocks, n_chunks);
+            const std::size_t n_steps = n_rows / kBlockRows * ((x.n + 2) / 3);
+            Prefetch prefetch(w.row(next), w.row_bytes, std::min(panel_rows, w.n - next), begin * kChunkBytes,
+                              std::min(end * kChunkBytes, w.row_bytes), n_steps);
+            multiply_panel<Format::kAffine>(blocks, n_rows / kBlockRows, stretch, x, carried, prefetch,
+                                            y + row, y_stride);
         }
-        multiply_panel<Format::kAffine>(blocks, n_blocks, n_chunks, x, y + done, y_stride);
-        done += n_blocks * kBlockRows;
     }
-    return done;
 }
 
 template <class Format>
-void multiply_quantised(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
-    std::size_t o = 0;
-    if (x.n > kFewActs) o = multiply_panels<Format>(w, x, y, y_stride);
-    for (; o < w.n; ++o) dot_row_with_all<Format>(w.row(o), w.width, x, y + o, y_stride);
+void multiply_quantised(WeightRows w, const Activations& x, float* y, std::size_t y_stride) {
+    if (x.n > kFewActs) {
+        const std::size_t n_rows = w.n / kBlockRows * kBlockRows;
+        for (std::size_t r = 0; r < x.n; r += kPanelActs) {
+            multiply_panels<Format>({w.type, w.data, w.row_bytes, n_rows, w.width},
+                                    x.slice(r, std::min(kPanelActs, x.n - r)), y + r * y_stride, y_stride);
+        }
+        w = {w.type, w.row(n_rows), w.row_bytes, w.n - n_rows, w.width};
+        y += n_rows;
+    }
+    for (std::size_t o = 0; o < w.n; ++o) {
+        dot_row_with_all<Format>(w.row(o), w.width, x, y + o, y_stride);
+    }
 }
 
 // ---- Float weights with f32 activations: value i goes to chain i % 32

@@ -102,11 +102,25 @@ HWY_INLINE F32 neg_mul_add(F32 a, F32 b, F32 c) {
     return _mm512_fnmadd_ps(a, b, c);
 }
 
+// The sum of the 16 lanes: i and i + 8, i + 4, i + 2, i + 1.
 HWY_INLINE float add_tree(const F32 (&v)[1]) {
     const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v[0]), _mm512_extractf32x8_ps(v[0], 1));
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
     const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
     return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+
+// y[o] = add_tree(v[o]), with every step's additions side by side.
+HWY_INLINE void store_trees(const F32 (&v)[4][1], float* y) {
+    constexpr int kLower = 0x44, kUpper = 0xee, kEven = 0x88, kOdd = 0xdd;  // quarters of two registers
+    const F32 a = v[0][0], b = v[1][0], c = v[2][0], d = v[3][0];
+    const F32 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, kLower), _mm512_shuffle_f32x4(a, b, kUpper));
+    const F32 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, kLower), _mm512_shuffle_f32x4(c, d, kUpper));
+    // A quarter per row from here on.
+    const F32 four = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, kEven), _mm512_shuffle_f32x4(ab, cd, kOdd));
+    const F32 two = _mm512_add_ps(four, _mm512_permute_ps(four, 0x4e));
+    const F32 one = _mm512_add_ps(two, _mm512_permute_ps(two, 0xb1));
+    _mm_storeu_ps(y, _mm512_castps512_ps128(_mm512_maskz_compress_ps(0x1111, one)));
 }
 
 DS4_KERNELS_END
