@@ -255,13 +255,15 @@ template <bool kAffine>
 void multiply_panel(const WeightBlock<kAffine>* blocks, std::size_t n_blocks, const Stretch& stretch,
                     Activations x, LaneSums* carried, Prefetch& prefetch, float* y, std::size_t y_stride) {
     while (x.n != 0) {
-        // Never 1 at the end if 2 and 2 do.
-        const std::size_t n = x.n == 4 ? 2 : std::min<std::size_t>(x.n, 3);
+        // Not all but one and then that one.
+        const std::size_t n = x.n == kBlockActs + 1 ? (x.n + 1) / 2 : std::min(x.n, kBlockActs);
         for (std::size_t b = 0; b < n_blocks; ++b) {
             prefetch.step();
             const WeightBlock<kAffine>* block = blocks + b * stretch.size();
             float* out = y + b * kBlockRows;
-            if (n == 3) multiply_block<kAffine, 3>(block, stretch, x, carried, out, y_stride);
+            if constexpr (kBlockActs >= 3) {
+                if (n == 3) multiply_block<kAffine, 3>(block, stretch, x, carried, out, y_stride);
+            }
             if (n == 2) multiply_block<kAffine, 2>(block, stretch, x, carried, out, y_stride);
             if (n == 1) multiply_block<kAffine, 1>(block, stretch, x, carried, out, y_stride);
         }
@@ -291,7 +293,7 @@ HWY_NOINLINE void multiply_panels(const WeightRows& w, const Activations& x, flo
             const bool last = stretch.last == n_chunks;
             const std::size_t next = last ? row + n_rows : row, begin = last ? 0 : stretch.last;
             const std::size_t end = std::min(begin + kPanelBlocks, n_chunks);
-            const std::size_t n_steps = n_rows / kBlockRows * ((x.n + 2) / 3);
+            const std::size_t n_steps = n_rows / kBlockRows * ((x.n + kBlockActs - 1) / kBlockActs);
             Prefetch prefetch(w.row(next), w.row_bytes, std::min(panel_rows, w.n - next), begin * kChunkBytes,
                               std::min(end * kChunkBytes, w.row_bytes), n_steps);
             multiply_panel<Format::kAffine>(blocks, n_rows / kBlockRows, stretch, x, carried, prefetch,
@@ -369,8 +371,10 @@ HWY_NOINLINE void multiply_float_block(const WeightRows& w, const Activations& x
 template <class Format, std::size_t kRows>
 void multiply_float_rows(const WeightRows& w, Activations x, float* y, std::size_t y_stride) {
     while (x.n != 0) {
-        const std::size_t n = std::min<std::size_t>(x.n, 3);
-        if (n == 3) multiply_float_block<Format, kRows, 3>(w, x, y, y_stride);
+        const std::size_t n = std::min(x.n, kFloatActs);
+        if constexpr (kFloatActs >= 3) {
+            if (n == 3) multiply_float_block<Format, kRows, 3>(w, x, y, y_stride);
+        }
         if (n == 2) multiply_float_block<Format, kRows, 2>(w, x, y, y_stride);
         if (n == 1) multiply_float_block<Format, kRows, 1>(w, x, y, y_stride);
         x = x.slice(n, x.n - n);

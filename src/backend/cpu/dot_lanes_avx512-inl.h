@@ -18,8 +18,9 @@ using F32 = __m512;
 
 inline constexpr std::size_t kParts = 1;       // registers per 64 bytes
 inline constexpr std::size_t kPartLanes = 16;  // lanes of one
-inline constexpr std::size_t kBlockRows = 4;   // 4 rows and 3 activation rows fill 24 registers with sums
-inline constexpr std::size_t kFloatRows = 4;
+// 4 rows and 3 activation rows fill 24 registers with sums.
+inline constexpr std::size_t kBlockRows = 4, kBlockActs = 3;
+inline constexpr std::size_t kFloatRows = 4, kFloatActs = 3;
 
 // A decoded chunk of one weight row. Symmetric codes are stored with 128 added: vpdpbusd wants them unsigned.
 template <bool kAffine>

@@ -15,6 +15,9 @@ inline constexpr std::int64_t kAvx512Target = 0;
 // The targets that this machine can run, best first.
 std::vector<std::int64_t> simd_targets();
 
+// Whether multiply_rows has the bits of dot_canonical there: SSE cannot multiply and add with one rounding.
+bool fuses_multiply_add(std::int64_t target);
+
 // Everything runs on `target` (one of simd_targets()) while this object lives. Not for use beside other
 // threads.
 class ForcedSimdTarget {
