@@ -39,6 +39,15 @@ constexpr std::array<std::uint64_t, 256> expand_grid() {
     return grid;
 }
 
+constexpr std::array<std::uint8_t, 512> split_codes() {
+    std::array<std::uint8_t, 512> codes{};
+    for (std::size_t row = 0; row < 256; ++row) {
+        codes[row] = static_cast<std::uint8_t>(kGridCodes[row] & 255);
+        codes[256 + row] = static_cast<std::uint8_t>(kGridCodes[row] >> 8);
+    }
+    return codes;
+}
+
 void decode_group(const GroupIQ2XXS& group, float d, float* values) {
     const float scale = d * (0.5f + static_cast<float>(group.signs_and_scale >> 28)) * 0.25f;
     for (std::size_t l = 0; l < 4; ++l) {
@@ -71,6 +80,7 @@ std::size_t find_bad_scale(const std::byte* blocks, std::size_t n_blocks) {
 }  // namespace
 
 constinit const std::array<std::uint64_t, 256> kIq2xxsGrid = expand_grid();
+constinit const std::array<std::uint8_t, 512> kIq2xxsCodes = split_codes();
 
 constinit const Format kIQ2XXS{Type::iq2_xxs, "IQ2_XXS", 256,           sizeof(BlockIQ2XXS),
                                decode,        nullptr,   find_bad_scale};

@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -11,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "backend/cpu/dot_activation.h"
+#include "backend/cpu/dot_chunk.h"
 #include "backend/cpu/dot_targets.h"
 #include "ds4/error.h"
 #include "quant/float_bits.h"
@@ -24,6 +25,17 @@ using quant::Type;
 
 constexpr Type kWeightTypes[] = {Type::f32,  Type::f16,  Type::bf16,    Type::q8_0,
                                  Type::q2_k, Type::q4_k, Type::iq2_xxs, Type::mxfp4};
+
+// Activation rows start at multiples of 64 bytes.
+template <class T>
+struct AlignedAllocator {
+    using value_type = T;
+    static constexpr std::align_val_t kAlignment{64};
+    T* allocate(std::size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), kAlignment)); }
+    void deallocate(T* p, std::size_t) { ::operator delete(p, kAlignment); }
+    bool operator==(const AlignedAllocator&) const = default;
+};
+using Bytes = std::vector<std::byte, AlignedAllocator<std::byte>>;
 
 // Rows of random bits under scales of magnitude 2^-8 .. 2^-4 of either sign; float formats hold gaussian
 // values.
@@ -38,9 +50,9 @@ class RandomRows {
         return x;
     }
 
-    std::vector<std::byte> weights(Type type, std::size_t n) {
+    Bytes weights(Type type, std::size_t n) {
         const quant::Format& f = quant::format(type);
-        std::vector<std::byte> row(quant::row_bytes(f, n));
+        Bytes row(quant::row_bytes(f, n));
         if (f.block_elems == 1) {
             f.encode(gaussian(n).data(), row.data(), n);
             return row;
@@ -50,9 +62,9 @@ class RandomRows {
         return row;
     }
 
-    std::vector<std::byte> activation(Type type, std::size_t n) {
+    Bytes activation(Type type, std::size_t n) {
         const ActivationFormat format = activation_format(type);
-        std::vector<std::byte> act(activation_bytes(format, n));
+        Bytes act(activation_bytes(format, n));
         prepare_activation(format, gaussian(n).data(), n, act.data());
         return act;
     }
@@ -94,8 +106,7 @@ class RandomRows {
 
 // The sum of |w * a|, to scale tolerances. The K-quants subtract their minima as a sum of its own, so that
 // there |scale * q| and |minimum| count apart.
-double sum_of_magnitudes(Type type, const std::vector<std::byte>& w, std::size_t n,
-                         const std::vector<float>& x) {
+double sum_of_magnitudes(Type type, const Bytes& w, std::size_t n, const std::vector<float>& x) {
     const quant::Format& f = quant::format(type);
     std::vector<float> values(n);
     f.decode(w.data(), values.data(), n);
@@ -110,85 +121,111 @@ double sum_of_magnitudes(Type type, const std::vector<std::byte>& w, std::size_t
 // and more.
 constexpr double kTolerance = 2e-7;
 
+// Appends a row and fills up to `stride` bytes.
+void append(const Bytes& row, std::size_t stride, Bytes& rows) {
+    rows.insert(rows.end(), row.begin(), row.end());
+    rows.resize(rows.size() - row.size() + stride);
+}
+
 std::string describe(Type type, std::size_t n) {
     return std::string(quant::format(type).name) + ", n = " + std::to_string(n) + ", on " + simd_target();
 }
 
+// The product of one weight row and one activation row.
+float dot_row(Type type, const std::byte* w, std::size_t n, const std::byte* act) {
+    float y = 0;
+    multiply_rows({type, w, 0, 1, n}, {act, 0, 1}, &y, 1);
+    return y;
+}
+float dot_row(Type type, const std::byte* w, std::size_t n, const Bytes& act) {
+    return dot_row(type, w, n, act.data());
+}
+
+std::uint32_t bits(float x) {
+    return std::bit_cast<std::uint32_t>(x);
+}
+
 // Every test runs on every instruction set of this machine.
-class DotRow : public testing::TestWithParam<std::int64_t> {
+class MultiplyRows : public testing::TestWithParam<std::int64_t> {
   private:
     ForcedSimdTarget forced_{GetParam()};
 };
 
-INSTANTIATE_TEST_SUITE_P(Targets, DotRow, testing::ValuesIn(simd_targets()),
+INSTANTIATE_TEST_SUITE_P(Targets, MultiplyRows, testing::ValuesIn(simd_targets()),
                          [](const testing::TestParamInfo<std::int64_t>& target) {
                              const ForcedSimdTarget forced(target.param);
                              return std::string(simd_target());
                          });
 
-TEST_P(DotRow, AgreesWithReference) {
+TEST_P(MultiplyRows, AgreesWithReference) {
     RandomRows rows(11);
     for (const Type type : kWeightTypes) {
         for (int repeat = 0; repeat < 20; ++repeat) {
             const std::size_t n = rows.length(type);
             const auto w = rows.weights(type, n);
             const auto x = rows.gaussian(n);
-            std::vector<std::byte> act(activation_bytes(activation_format(type), n));
+            Bytes act(activation_bytes(activation_format(type), n));
             prepare_activation(activation_format(type), x.data(), n, act.data());
-            float y = 0;
-            dot_row(type, w.data(), n, act.data(), act.size(), 1, &y, 1);
+            const float y = dot_row(type, w.data(), n, act);
             const double expected = dot_reference(type, w.data(), n, act.data());
             EXPECT_NEAR(y, expected, kTolerance * sum_of_magnitudes(type, w, n, x)) << describe(type, n);
         }
     }
 }
 
-TEST_P(DotRow, SameBitsForAnyNumberOfActivationRows) {
+// Whatever their number, row by row and in panels, at the ends of rows, alone and among others. Without fused
+// multiply-add the bits are others, but the same for any number of rows.
+TEST_P(MultiplyRows, BitsAreTheCanonicalOnes) {
     RandomRows rows(12);
-    constexpr std::size_t kMaxActs = 9;
+    constexpr std::size_t kRows = 11, kActs = 11, kYStride = kRows + 2;
     for (const Type type : kWeightTypes) {
-        const std::size_t n = rows.length(type);
-        const auto w = rows.weights(type, n);
-        const std::size_t stride = activation_bytes(activation_format(type), n) + 64;
-        std::vector<std::byte> acts;
-        std::vector<float> alone(kMaxActs);
-        for (float& y : alone) {
-            auto act = rows.activation(type, n);
-            act.resize(stride);
-            dot_row(type, w.data(), n, act.data(), stride, 1, &y, 1);
-            acts.insert(acts.end(), act.begin(), act.end());
-        }
-        for (std::size_t n_acts = 0; n_acts <= kMaxActs; ++n_acts) {
-            constexpr std::size_t kYStride = 3;
-            std::vector<float> y(kMaxActs * kYStride, -1.0f);
-            dot_row(type, w.data(), n, acts.data(), stride, n_acts, y.data(), kYStride);
-            for (std::size_t i = 0; i < y.size(); ++i) {
-                const bool written = i % kYStride == 0 && i / kYStride < n_acts;
-                const float expected = written ? alone[i / kYStride] : -1.0f;
-                ASSERT_EQ(std::bit_cast<std::uint32_t>(y[i]), std::bit_cast<std::uint32_t>(expected))
-                    << describe(type, n) << ", row " << i << " of " << n_acts;
+        for (int repeat = 0; repeat < 3; ++repeat) {
+            const std::size_t n = rows.length(type);
+            const std::size_t row_bytes = quant::row_bytes(quant::format(type), n) + 3;
+            const std::size_t stride = activation_bytes(activation_format(type), n) + 64;
+            Bytes w, acts;
+            for (std::size_t o = 0; o < kRows; ++o) append(rows.weights(type, n), row_bytes, w);
+            for (std::size_t r = 0; r < kActs; ++r) append(rows.activation(type, n), stride, acts);
+            float alone[kActs][kRows];
+            for (std::size_t i = 0; i < kActs * kRows; ++i) {
+                const std::byte* row = w.data() + i % kRows * row_bytes;
+                const std::byte* act = acts.data() + i / kRows * stride;
+                alone[i / kRows][i % kRows] = fuses_multiply_add(GetParam())
+                                                  ? dot_canonical(type, row, n, act)
+                                                  : dot_row(type, row, n, act);
+            }
+            for (std::size_t n_acts = 0; n_acts <= kActs; ++n_acts) {
+                const std::size_t n_rows = repeat == 0 ? kRows : n_acts;
+                std::vector<float> y(kActs * kYStride, -1.0f);
+                multiply_rows({type, w.data(), row_bytes, n_rows, n}, {acts.data(), stride, n_acts}, y.data(),
+                              kYStride);
+                for (std::size_t i = 0; i < y.size(); ++i) {
+                    const std::size_t o = i % kYStride, r = i / kYStride;
+                    const float expected = o < n_rows && r < n_acts ? alone[r][o] : -1.0f;
+                    ASSERT_EQ(bits(y[i]), bits(expected))
+                        << describe(type, n) << ", row " << o << " of " << n_rows << ", activation row " << r
+                        << " of " << n_acts << ": " << y[i] << ", not " << expected;
+                }
             }
         }
     }
 }
 
 // Buffers of exactly the promised sizes at odd addresses; a sanitizer sees reads past them.
-TEST_P(DotRow, UnalignedWeightsAndNothingReadBehind) {
+TEST_P(MultiplyRows, UnalignedWeightsAndNothingReadBehind) {
     RandomRows rows(13);
     for (const Type type : kWeightTypes) {
         const std::size_t n = rows.length(type);
         const auto act = rows.activation(type, n);
         const auto w = rows.weights(type, n);
-        std::vector<std::byte> shifted(w.size() + 1);
+        Bytes shifted(w.size() + 1);
         std::copy(w.begin(), w.end(), shifted.begin() + 1);
-        float y = 0, y_shifted = 0;
-        dot_row(type, w.data(), n, act.data(), act.size(), 1, &y, 1);
-        dot_row(type, shifted.data() + 1, n, act.data(), act.size(), 1, &y_shifted, 1);
-        EXPECT_EQ(y, y_shifted) << describe(type, n);
+        EXPECT_EQ(dot_row(type, w.data(), n, act), dot_row(type, shifted.data() + 1, n, act))
+            << describe(type, n);
     }
 }
 
-TEST_P(DotRow, FloatRowsOfAnyLength) {
+TEST_P(MultiplyRows, FloatRowsOfAnyLength) {
     RandomRows rows(14);
     for (const Type type : {Type::f32, Type::f16, Type::bf16}) {
         for (std::size_t n = 0; n <= 80; ++n) {
@@ -196,7 +233,7 @@ TEST_P(DotRow, FloatRowsOfAnyLength) {
             const auto x = rows.gaussian(n);  // n floats and no more
             const auto* act = reinterpret_cast<const std::byte*>(x.data());
             float y = -1;
-            dot_row(type, w.data(), n, act, 0, 1, &y, 1);
+            multiply_rows({type, w.data(), 0, 1, n}, {act, 0, 1}, &y, 1);
             const double expected = n == 0 ? 0 : dot_reference(type, w.data(), n, act);
             EXPECT_NEAR(y, expected, kTolerance * sum_of_magnitudes(type, w, n, x)) << describe(type, n);
         }
@@ -204,7 +241,7 @@ TEST_P(DotRow, FloatRowsOfAnyLength) {
 }
 
 // A weight of each place alone, so that no two errors cancel and every lane, sub-block and sign is checked.
-TEST_P(DotRow, EveryPlaceOfABlock) {
+TEST_P(MultiplyRows, EveryPlaceOfABlock) {
     RandomRows rows(15);
     for (const Type type : kWeightTypes) {
         const std::size_t n = 512;
@@ -214,10 +251,9 @@ TEST_P(DotRow, EveryPlaceOfABlock) {
         for (std::size_t i = 0; i < n; ++i) {
             std::vector<float> x(n, 0.0f);
             x[i] = 1;
-            std::vector<std::byte> act(activation_bytes(activation_format(type), n));
+            Bytes act(activation_bytes(activation_format(type), n));
             prepare_activation(activation_format(type), x.data(), n, act.data());
-            float y = 0;
-            dot_row(type, w.data(), n, act.data(), act.size(), 1, &y, 1);
+            const float y = dot_row(type, w.data(), n, act);
             // 63 * 2^-4 * 2 is the largest minimum that can cancel.
             ASSERT_NEAR(y, values[i], 2e-7 * (std::abs(values[i]) + 8))
                 << describe(type, n) << ", place " << i;
@@ -226,23 +262,22 @@ TEST_P(DotRow, EveryPlaceOfABlock) {
 }
 
 // -128 never leaves ggml's quantiser, but a file may hold it, and 128 does not fit an int8.
-TEST_P(DotRow, LargestQ8_0Codes) {
+TEST_P(MultiplyRows, LargestQ8_0Codes) {
     constexpr std::size_t n = 64;
     for (const int code : {-128, 127}) {
-        std::vector<std::byte> w(2 * 34, static_cast<std::byte>(code));
+        Bytes w(2 * 34, static_cast<std::byte>(code));
         for (const std::size_t block : {0u, 34u}) quant::store(w.data() + block, std::uint16_t{0x3c00});
         for (const float sign : {-1.0f, 1.0f}) {
             const std::vector<float> x(n, 127 * sign);
-            std::vector<std::byte> act(activation_bytes(ActivationFormat::q8_0, n));
+            Bytes act(activation_bytes(ActivationFormat::q8_0, n));
             prepare_activation(ActivationFormat::q8_0, x.data(), n, act.data());
-            float y = 0;
-            dot_row(Type::q8_0, w.data(), n, act.data(), act.size(), 1, &y, 1);
+            const float y = dot_row(Type::q8_0, w.data(), n, act);
             EXPECT_EQ(y, static_cast<float>(n) * 127 * sign * static_cast<float>(code)) << simd_target();
         }
     }
 }
 
-TEST_P(DotRow, NonFiniteActivationsGiveNan) {
+TEST_P(MultiplyRows, NonFiniteActivationsGiveNan) {
     RandomRows rows(16);
     for (const Type type : kWeightTypes) {
         const std::size_t n = 768;
@@ -250,10 +285,9 @@ TEST_P(DotRow, NonFiniteActivationsGiveNan) {
         for (const float bad : {NAN, INFINITY, -INFINITY}) {
             auto x = rows.gaussian(n);
             x[300] = bad;
-            std::vector<std::byte> act(activation_bytes(activation_format(type), n));
+            Bytes act(activation_bytes(activation_format(type), n));
             prepare_activation(activation_format(type), x.data(), n, act.data());
-            float y = 0;
-            dot_row(type, w.data(), n, act.data(), act.size(), 1, &y, 1);
+            const float y = dot_row(type, w.data(), n, act);
             EXPECT_FALSE(std::isfinite(y)) << describe(type, n);
         }
     }
@@ -262,20 +296,20 @@ TEST_P(DotRow, NonFiniteActivationsGiveNan) {
 // ---- golden/quant/dot.json
 
 // A row of ggml's Q8_0 or Q8_K blocks in the layout of prepare_activation.
-std::vector<std::byte> from_ggml(ActivationFormat format, const std::vector<std::byte>& blocks,
-                                 std::size_t n) {
+Bytes from_ggml(ActivationFormat format, const std::vector<std::byte>& blocks, std::size_t n) {
     const bool q8_0 = format == ActivationFormat::q8_0;
-    const std::size_t block = q8_0 ? kQ8_0Block : kQ8KBlock;
+    const std::size_t block = q8_0 ? 32 : 256;
     const std::size_t block_bytes = q8_0 ? 34 : 292;
-    const std::size_t codes = q8_0 ? 2 : 4;
-    std::vector<std::byte> act(activation_bytes(format, n));
-    std::byte* scales = act.data() + (q8_0 ? q8_0_scales_offset(n) : q8_k_scales_offset(n));
-    for (std::size_t b = 0; b < n / block; ++b) {
-        const std::byte* in = blocks.data() + b * block_bytes;
-        const float scale = q8_0 ? quant::f16_to_f32(quant::load<std::uint16_t>(in)) : quant::load<float>(in);
-        quant::store(scales + b * sizeof(float), scale);
-        std::copy_n(in + codes, block, act.data() + b * block);
-        if (!q8_0) std::copy_n(in + 260, 32, act.data() + q8_k_sums_offset(n) + b * 32);
+    Bytes act(activation_bytes(format, n));
+    auto* chunks = reinterpret_cast<ActivationChunk*>(act.data());
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::byte* in = blocks.data() + i / block * block_bytes;
+        const std::size_t g = i % kChunk / kGroup;
+        ActivationChunk& chunk = chunks[i / kChunk];
+        const auto code = quant::load<std::int8_t>(in + (q8_0 ? 2 : 4) + i % block);
+        chunk.code[place_in_chunk(g, i % kGroup)] = code;
+        chunk.sum[g][i % kGroup / 16] = static_cast<std::int16_t>(chunk.sum[g][i % kGroup / 16] + code);
+        chunk.scale[g] = q8_0 ? quant::f16_to_f32(quant::load<std::uint16_t>(in)) : quant::load<float>(in);
     }
     return act;
 }
@@ -285,12 +319,12 @@ nlohmann::json golden_dots() {
     return nlohmann::json::parse(file);
 }
 
-std::vector<std::byte> golden_activation(ActivationFormat format, int act, std::size_t n) {
+Bytes golden_activation(ActivationFormat format, int act, std::size_t n) {
     const std::string suffix = format == ActivationFormat::q8_0 ? ".q8_0.bin" : ".q8_k.bin";
     return from_ggml(format, test::read_golden("quant/dot.act" + std::to_string(act) + suffix), n);
 }
 
-TEST_P(DotRow, Golden) {
+TEST_P(MultiplyRows, Golden) {
     const auto golden = golden_dots();
     const auto n = golden.at("n").get<std::size_t>();
     const std::pair<const char*, Type> types[] = {
@@ -303,8 +337,7 @@ TEST_P(DotRow, Golden) {
         for (const auto& dot : entry.at("dots")) {
             const auto act = golden_activation(activation_format(type), dot.at("act").get<int>(), n);
             const std::byte* w = rows.data() + dot.at("row").get<std::size_t>() * row_bytes;
-            float y = 0;
-            dot_row(type, w, n, act.data(), act.size(), 1, &y, 1);
+            const float y = dot_row(type, w, n, act);
             const double exact = dot.at("exact_q8").get<double>();
             const double sum_abs = dot.at("sum_abs").get<double>();
             EXPECT_NEAR(y, exact, kTolerance * sum_abs) << describe(type, n) << ": " << dot.dump();
@@ -316,6 +349,10 @@ TEST_P(DotRow, Golden) {
 
 // ---- Activations
 
+const ActivationChunk* chunks_in(const Bytes& row) {
+    return reinterpret_cast<const ActivationChunk*>(row.data());
+}
+
 TEST(Activation, FormatsAndSizes) {
     EXPECT_EQ(activation_format(Type::bf16), ActivationFormat::f32);
     EXPECT_EQ(activation_format(Type::mxfp4), ActivationFormat::q8_0);
@@ -323,8 +360,8 @@ TEST(Activation, FormatsAndSizes) {
     EXPECT_THROW(activation_format(Type::i32), Error);
     EXPECT_EQ(activation_bytes(ActivationFormat::f32, 80), 320u);
     EXPECT_EQ(activation_bytes(ActivationFormat::f32, 81), 384u);
-    EXPECT_EQ(activation_bytes(ActivationFormat::q8_0, 64), 128u);   // 64 + 2 * 4
-    EXPECT_EQ(activation_bytes(ActivationFormat::q8_k, 512), 640u);  // 512 + 32 * 2 + 2 * 4
+    EXPECT_EQ(activation_bytes(ActivationFormat::q8_0, 64), 640u);    // whole chunks of 512 values
+    EXPECT_EQ(activation_bytes(ActivationFormat::q8_k, 768), 1280u);  // 512 codes, 32 sums, 16 scales
 }
 
 TEST(Activation, CodesAndSumsAreGgmls) {
@@ -332,17 +369,18 @@ TEST(Activation, CodesAndSumsAreGgmls) {
         const auto x = test::read_golden_floats("quant/dot.act" + std::to_string(act) + ".f32.bin");
         for (const auto format : {ActivationFormat::q8_0, ActivationFormat::q8_k}) {
             const auto expected = golden_activation(format, act, x.size());
-            std::vector<std::byte> out(expected.size());
+            Bytes out(expected.size());
             prepare_activation(format, x.data(), x.size(), out.data());
-            const bool q8_0 = format == ActivationFormat::q8_0;
-            const std::size_t scales = q8_0 ? q8_0_scales_offset(x.size()) : q8_k_scales_offset(x.size());
-            EXPECT_TRUE(
-                std::equal(out.begin(), out.begin() + static_cast<std::ptrdiff_t>(scales), expected.begin()));
             // ggml stores the scale of Q8_0 as f16, with 11 bits; the scale of Q8_K is the same f32.
-            for (std::size_t at = scales; at + 4 <= out.size(); at += 4) {
-                const float a = quant::load<float>(out.data() + at),
-                            b = quant::load<float>(expected.data() + at);
-                EXPECT_NEAR(a, b, q8_0 ? 0x1p-11 * std::abs(b) : 0.0);
+            const double tolerance = format == ActivationFormat::q8_0 ? 0x1p-11 : 0.0;
+            for (std::size_t c = 0; c < chunks_of(x.size()); ++c) {
+                const ActivationChunk& a = chunks_in(out)[c];
+                const ActivationChunk& b = chunks_in(expected)[c];
+                EXPECT_TRUE(std::equal(std::begin(a.code), std::end(a.code), b.code));
+                EXPECT_EQ(std::memcmp(a.sum, b.sum, sizeof a.sum), 0);
+                for (std::size_t g = 0; g < kLanes; ++g) {
+                    EXPECT_NEAR(a.scale[g], b.scale[g], tolerance * std::abs(b.scale[g]));
+                }
             }
         }
     }
@@ -352,12 +390,9 @@ TEST(Activation, ZeroAndTinyBlocksCountAsZero) {
     for (const auto format : {ActivationFormat::q8_0, ActivationFormat::q8_k}) {
         for (const float v : {0.0f, -0.0f, 1e-38f, std::numeric_limits<float>::denorm_min()}) {
             const std::vector<float> x(256, v);
-            std::vector<std::byte> out(activation_bytes(format, x.size()), std::byte{0x55});
+            Bytes out(activation_bytes(format, x.size()), std::byte{0x55});
             prepare_activation(format, x.data(), x.size(), out.data());
-            const std::size_t scale =
-                format == ActivationFormat::q8_0 ? q8_0_scales_offset(256) : q8_k_scales_offset(256);
-            EXPECT_EQ(quant::load<float>(out.data() + scale), 0.0f);
-            for (std::size_t i = 0; i < 256; ++i) EXPECT_EQ(out[i], std::byte{});
+            for (const std::byte b : out) EXPECT_EQ(b, std::byte{});
         }
     }
 }
@@ -367,11 +402,11 @@ TEST(Activation, LargestFloatsStayInRange) {
     for (const auto format : {ActivationFormat::q8_0, ActivationFormat::q8_k}) {
         std::vector<float> x(256, kMax);
         x[1] = -kMax;
-        std::vector<std::byte> out(activation_bytes(format, x.size()));
+        Bytes out(activation_bytes(format, x.size()));
         prepare_activation(format, x.data(), x.size(), out.data());
         const int sign = format == ActivationFormat::q8_0 ? 1 : -1;  // Q8_K: the largest is -127
-        EXPECT_EQ(quant::load<std::int8_t>(out.data()), 127 * sign);
-        EXPECT_EQ(quant::load<std::int8_t>(out.data() + 1), -127 * sign);
+        EXPECT_EQ(chunks_in(out)->code[place_in_chunk(0, 0)], 127 * sign);
+        EXPECT_EQ(chunks_in(out)->code[place_in_chunk(0, 1)], -127 * sign);
     }
 }
 

@@ -6,95 +6,80 @@
 #define HWY_TARGET_INCLUDE "backend/cpu/dot.cpp"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
+
+#define DS4_KERNELS_BEGIN   \
+    HWY_BEFORE_NAMESPACE(); \
+    namespace ds4::cpu::HWY_NAMESPACE {
+#define DS4_KERNELS_END \
+    }                   \
+    HWY_AFTER_NAMESPACE();
 // After foreach_target.h: included anew for each target.
-#if HWY_TARGET == HWY_SCALAR
-#include "backend/cpu/dot_lanes_scalar-inl.h"
-#else
+#if HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
 #include "backend/cpu/dot_lanes-inl.h"
-#endif
+// After the operations.
+#include "backend/cpu/dot_formats-inl.h"
+// After the formats.
 #include "backend/cpu/dot_kernels-inl.h"
+#endif
 
-HWY_BEFORE_NAMESPACE();
-namespace ds4::cpu::HWY_NAMESPACE {
+DS4_KERNELS_BEGIN
 
-template <typename Kernel, std::size_t kActs>
-void run_group(const std::byte* w, std::size_t n, const std::byte* acts, std::size_t act_stride, float* y,
-               std::size_t y_stride) {
-    Acts<kActs> rows;
-    for (std::size_t r = 0; r < kActs; ++r) rows[r] = acts + r * act_stride;
-    float dots[kActs];
-    Kernel::template run<kActs>(w, n, rows, dots);
-    for (std::size_t r = 0; r < kActs; ++r) y[r * y_stride] = dots[r];
-}
-
-// Groups of 4 activation rows, the most whose sums stay in registers, and what is left.
-template <typename Kernel>
-void run_all(const std::byte* w, std::size_t n, const std::byte* acts, std::size_t act_stride,
-             std::size_t n_acts, float* y, std::size_t y_stride) {
-    for (; n_acts >= 4; n_acts -= 4, acts += 4 * act_stride, y += 4 * y_stride) {
-        run_group<Kernel, 4>(w, n, acts, act_stride, y, y_stride);
-    }
-    if (n_acts == 3) run_group<Kernel, 3>(w, n, acts, act_stride, y, y_stride);
-    if (n_acts == 2) run_group<Kernel, 2>(w, n, acts, act_stride, y, y_stride);
-    if (n_acts == 1) run_group<Kernel, 1>(w, n, acts, act_stride, y, y_stride);
-}
-
-void dot_row_on_target(quant::Type type, const std::byte* w, std::size_t n, const std::byte* acts,
-                       std::size_t act_stride, std::size_t n_acts, float* y, std::size_t y_stride) {
-    switch (type) {
-        case quant::Type::f32:
-            return run_all<DotF32>(w, n, acts, act_stride, n_acts, y, y_stride);
-        case quant::Type::f16:
-            return run_all<DotF16>(w, n, acts, act_stride, n_acts, y, y_stride);
-        case quant::Type::bf16:
-            return run_all<DotBf16>(w, n, acts, act_stride, n_acts, y, y_stride);
-        case quant::Type::q8_0:
-            return run_all<DotQ8<Q8_0Block>>(w, n, acts, act_stride, n_acts, y, y_stride);
-        case quant::Type::mxfp4:
-            return run_all<DotQ8<Mxfp4Block>>(w, n, acts, act_stride, n_acts, y, y_stride);
-        case quant::Type::q2_k:
-            return run_all<DotQ2K>(w, n, acts, act_stride, n_acts, y, y_stride);
-        case quant::Type::q4_k:
-            return run_all<DotQ4K>(w, n, acts, act_stride, n_acts, y, y_stride);
-        case quant::Type::iq2_xxs:
-            return run_all<DotIQ2XXS>(w, n, acts, act_stride, n_acts, y, y_stride);
-        case quant::Type::i32:
-            break;  // refused by activation_format
+#if HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_EMU128
+void multiply_on_target(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
+    for (std::size_t r = 0; r < x.n; ++r) {
+        for (std::size_t o = 0; o < w.n; ++o) {
+            y[r * y_stride + o] = dot_canonical(w.type, w.row(o), w.width, x.row(r));
+        }
     }
 }
+#endif
 
 const char* target_name() {
     return hwy::TargetName(HWY_TARGET);
 }
 
-}  // namespace ds4::cpu::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
+DS4_KERNELS_END
+#undef DS4_KERNELS_BEGIN
+#undef DS4_KERNELS_END
 
 #if HWY_ONCE
 #include "backend/cpu/dot_targets.h"
 
 namespace ds4::cpu {
+namespace {
 
-HWY_EXPORT(dot_row_on_target);
+HWY_EXPORT(multiply_on_target);
 HWY_EXPORT(target_name);
 
-void dot_row(quant::Type type, const std::byte* w, std::size_t n, const std::byte* acts,
-             std::size_t act_stride, std::size_t n_acts, float* y, std::size_t y_stride) {
-    HWY_DYNAMIC_DISPATCH(dot_row_on_target)(type, w, n, acts, act_stride, n_acts, y, y_stride);
+bool use_avx512 = has_avx512();
+
+}  // namespace
+
+void multiply_rows(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
+    if (use_avx512) return multiply_rows_avx512(w, x, y, y_stride);
+    HWY_DYNAMIC_DISPATCH(multiply_on_target)(w, x, y, y_stride);
 }
 
 const char* simd_target() {
-    return HWY_DYNAMIC_DISPATCH(target_name)();
+    return use_avx512 ? "AVX512_VNNI" : HWY_DYNAMIC_DISPATCH(target_name)();
 }
 
 std::vector<std::int64_t> simd_targets() {
-    return hwy::SupportedAndGeneratedTargets();
+    std::vector<std::int64_t> targets = hwy::SupportedAndGeneratedTargets();
+    if (has_avx512()) targets.insert(targets.begin(), kAvx512Target);
+    return targets;
+}
+
+bool fuses_multiply_add(std::int64_t target) {
+    return target != HWY_SSSE3 && target != HWY_SSE4;
 }
 
 ForcedSimdTarget::ForcedSimdTarget(std::int64_t target) {
+    use_avx512 = target == kAvx512Target;
     hwy::SetSupportedTargetsForTest(target);
 }
 ForcedSimdTarget::~ForcedSimdTarget() {
+    use_avx512 = has_avx512();
     hwy::SetSupportedTargetsForTest(0);
 }
 

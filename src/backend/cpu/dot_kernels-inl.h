@@ -1,8 +1,9 @@
-// The dot products of one weight row with kActs activation rows, per weight format, on the operations of
-// dot_lanes-inl.h. Included once per Highway target.
+// The loops of multiply_rows, on the vector operations of dot_lanes*-inl.h and the decoders of the formats.
+// Included once per instruction set, between DS4_KERNELS_BEGIN and DS4_KERNELS_END of the including file.
 //
-// Each kernel decodes a piece of the weight row once and meets all kActs rows with it. What happens to one
-// activation row is the same sequence of operations whatever kActs is, so its result has the same bits.
+// Few activation rows: a chunk of a weight row is decoded into registers and meets all of them at once.
+// Many: blocks of weight rows are decoded into a panel that stays in the first-level cache, and the
+// activation rows pass by. A lane's operations are the same either way.
 #if defined(DS4_DOT_KERNELS_INL_H) == defined(HWY_TARGET_TOGGLE)
 #ifdef DS4_DOT_KERNELS_INL_H
 #undef DS4_DOT_KERNELS_INL_H
@@ -10,308 +11,410 @@
 #define DS4_DOT_KERNELS_INL_H
 #endif
 
-#include <array>
-#include <bit>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 
-#include "backend/cpu/dot_activation.h"
-#include "hwy/highway.h"
-#include "quant/float_bits.h"
-#include "quant/iq2_xxs.h"
-#include "quant/mxfp4.h"
-#include "quant/q2_k.h"
-#include "quant/q4_k.h"
-#include "quant/q8_0.h"
+#include "backend/cpu/dot.h"
+#include "backend/cpu/dot_chunk.h"
+#include "hwy/base.h"
+#include "hwy/cache_control.h"
 
-HWY_BEFORE_NAMESPACE();
-namespace ds4::cpu::HWY_NAMESPACE {
+DS4_KERNELS_BEGIN
 
-// Prepared activation rows.
-template <std::size_t kActs>
-using Acts = std::array<const std::byte*, kActs>;
+// ---- Chunks of weight rows
 
-inline const std::int8_t* codes_of(const std::byte* act) {
-    return reinterpret_cast<const std::int8_t*>(act);
+// Where chunk c of a row lies: in the row, or, if the row ends inside it, in a copy that goes on with zeroes,
+// so that nothing behind a row is read.
+template <class Format>
+class ChunksOfRow {
+  public:
+    HWY_INLINE ChunksOfRow(const std::byte* w, std::size_t n) : w_(w), n_whole_(n / kChunk) {
+        const std::size_t rest = n % kChunk / Format::kBlockValues * Format::kBlockBytes;
+        if (rest == 0) return;
+        std::memset(padded_, 0, kBytes);
+        std::memcpy(padded_, w + n_whole_ * kBytes, rest);
+    }
+    HWY_INLINE const std::byte* operator[](std::size_t c) const {
+        return c < n_whole_ ? w_ + c * kBytes : padded_;
+    }
+
+  private:
+    static constexpr std::size_t kBytes = kChunk / Format::kBlockValues * Format::kBlockBytes;
+
+    const std::byte* w_;
+    std::size_t n_whole_;
+    std::byte padded_[kBytes];
+};
+
+// ---- Few activation rows
+
+inline constexpr std::size_t kFewActs = 4;
+
+inline const ActivationChunk* chunks_of_row(const Activations& x, std::size_t r) {
+    return reinterpret_cast<const ActivationChunk*>(x.row(r));
 }
-inline const std::uint8_t* bytes_of(const std::byte* w) {
-    return reinterpret_cast<const std::uint8_t*>(w);
+
+// Adds the product of part p of a chunk to its lanes.
+template <bool kAffine>
+HWY_INLINE void add_part(const WeightPart<kAffine>& w, const ActivationChunk& act, std::size_t p, F32& sums) {
+    I32 even = start_dot<!kAffine>(load_sums(act, p));
+    I32 odd = zero_i32();
+    for (std::size_t j = 0; j < 8; j += 2) {
+        even = dot_add<!kAffine>(even, w.code[j], load_codes(act.code + j * kRegister, p));
+        odd = dot_add<!kAffine>(odd, w.code[j + 1], load_codes(act.code + (j + 1) * kRegister, p));
+    }
+    F32 t = mul(to_f32(add(even, odd)), w.scale);
+    if constexpr (kAffine) {
+        t = neg_mul_add(to_f32(pair_dot(w.minimum, load_sums(act, p))), w.minimum_scale, t);
+    }
+    sums = mul_add(t, load_f32(act.scale, p), sums);
 }
 
-// ---- F32, F16, BF16 with f32 activations
-
-template <std::size_t kBytes, F32x8 (*load_weights)(const std::byte*)>
-struct DotFloat {
-    // Independent sums that keep the multiply-add units busy: value i goes to sum i / 8 % kSums.
-    static constexpr std::size_t kSums = 4;
-
-    template <std::size_t kActs>
-    static HWY_INLINE void run(const std::byte* w, std::size_t n, const Acts<kActs>& acts, float* y) {
-        F32x8 sums[kActs][kSums];
-        for (auto& row : sums) {
-            for (auto& sum : row) sum = zero_f32();
+template <class Format, std::size_t kActs>
+HWY_NOINLINE void dot_row(const std::byte* w, std::size_t n, const Activations& x, float* y,
+                          std::size_t y_stride) {
+    const ActivationChunk* acts[kActs];
+    F32 sums[kActs][kParts];
+    for (std::size_t r = 0; r < kActs; ++r) {
+        acts[r] = chunks_of_row(x, r);
+        for (std::size_t p = 0; p < kParts; ++p) sums[r][p] = zero_f32();
+    }
+    const ChunksOfRow<Format> chunks(w, n);
+    for (std::size_t c = 0; c < chunks_of(n); ++c) {
+        for (std::size_t p = 0; p < kParts; ++p) {
+            WeightPart<Format::kAffine> part;
+            Format::decode(chunks[c], p, part);
+            for (std::size_t r = 0; r < kActs; ++r) add_part(part, acts[r][c], p, sums[r][p]);
         }
-        std::size_t i = 0;
-        for (; i + 8 * kSums <= n; i += 8 * kSums) {
-            for (std::size_t s = 0; s < kSums; ++s) {
-                const F32x8 weights = load_weights(w + (i + 8 * s) * kBytes);
-                for (std::size_t r = 0; r < kActs; ++r) {
-                    sums[r][s] =
-                        mul_add(weights, load_f32(acts[r] + (i + 8 * s) * sizeof(float)), sums[r][s]);
-                }
+    }
+    for (std::size_t r = 0; r < kActs; ++r) y[r * y_stride] = add_tree(sums[r]);
+}
+
+template <class Format>
+void dot_row_with_all(const std::byte* w, std::size_t n, Activations x, float* y, std::size_t y_stride) {
+    for (; x.n >= 4; x = x.slice(4, x.n - 4), y += 4 * y_stride) dot_row<Format, 4>(w, n, x, y, y_stride);
+    if (x.n == 3) dot_row<Format, 3>(w, n, x, y, y_stride);
+    if (x.n == 2) dot_row<Format, 2>(w, n, x, y, y_stride);
+    if (x.n == 1) dot_row<Format, 1>(w, n, x, y, y_stride);
+}
+
+// ---- Many activation rows
+
+// What lies in the first-level cache beside a few activation rows: this many decoded chunks of kBlockRows
+// rows (18 KiB, with minima 22), so that longer rows are multiplied a stretch at a time.
+inline constexpr std::size_t kPanelBlocks = 8;
+// What lies in the second: 640 KiB of activations.
+inline constexpr std::size_t kPanelActs = 128;
+
+// A decoded chunk of kBlockRows weight rows, side by side.
+template <bool kAffine>
+struct alignas(kRegister) WeightBlock {
+    std::uint8_t code[8][kBlockRows][kRegister];
+    float scale[kBlockRows][kLanes];
+};
+template <>
+struct alignas(kRegister) WeightBlock<true> {
+    std::uint8_t code[8][kBlockRows][kRegister];
+    float scale[kBlockRows][kLanes];
+    std::int16_t minimum[kBlockRows][kLanes][2];
+    float minimum_scale[kBlockRows][kLanes];
+};
+
+// The sums of an activation row between two stretches.
+struct alignas(kRegister) LaneSums {
+    float lane[kBlockRows][kLanes];
+};
+
+// Chunks [first, last) of the n_chunks of all rows.
+struct Stretch {
+    std::size_t first, last, n_chunks;
+
+    std::size_t size() const { return last - first; }
+};
+
+// Weights that will be wanted soon, asked for a few cache lines at a time: decoding reads a panel in a burst,
+// and between the bursts the memory would be idle.
+class Prefetch {
+  public:
+    // Bytes [begin, end) of n_rows rows from `row` on, in n_steps steps.
+    Prefetch(const std::byte* row, std::size_t row_bytes, std::size_t n_rows, std::size_t begin,
+             std::size_t end, std::size_t n_steps)
+        : row_(row), row_bytes_(row_bytes), rows_left_(n_rows), begin_(begin), end_(end), at_(begin) {
+        constexpr std::size_t kSlack = 1;  // rows need not begin where a line does
+        lines_ = (((end - begin) / kLine + kSlack) * n_rows + n_steps - 1) / n_steps;
+    }
+
+    HWY_INLINE void step() {
+        for (std::size_t i = 0; i < lines_ && rows_left_ != 0; ++i) {
+            hwy::Prefetch(row_ + at_);
+            at_ += kLine;
+            if (at_ < end_) continue;
+            at_ = begin_;
+            row_ += row_bytes_;
+            --rows_left_;
+        }
+    }
+
+  private:
+    static constexpr std::size_t kLine = 64;
+
+    const std::byte* row_;
+    std::size_t row_bytes_, rows_left_;
+    std::size_t begin_, end_, at_, lines_;
+};
+
+// A stretch of a row to column o of the blocks.
+template <class Format>
+HWY_NOINLINE void decode_row(const std::byte* w, std::size_t n, const Stretch& stretch, std::size_t o,
+                             WeightBlock<Format::kAffine>* block) {
+    const ChunksOfRow<Format> chunks(w, n);
+    for (std::size_t c = stretch.first; c < stretch.last; ++c, ++block) {
+        for (std::size_t p = 0; p < kParts; ++p) {
+            WeightPart<Format::kAffine> part;
+            Format::decode(chunks[c], p, part);
+            for (std::size_t j = 0; j < 8; ++j) store_codes(part.code[j], block->code[j][o], p);
+            store_f32(part.scale, block->scale[o], p);
+            if constexpr (Format::kAffine) {
+                store_pairs(part.minimum, block->minimum[o], p);
+                store_f32(part.minimum_scale, block->minimum_scale[o], p);
             }
         }
-        for (; i < n; i += 8) {
-            const std::size_t count = n - i < 8 ? n - i : 8;
-            const F32x8 weights = load_weights(padded<kBytes>(w, i, count).data());
+    }
+}
+
+// Adds part p of the products of a block's rows with kActs activation rows; a lane's operations are those of
+// add_part.
+template <bool kAffine, std::size_t kActs>
+HWY_INLINE void add_block(const WeightBlock<kAffine>& block, const ActivationChunk* const* acts,
+                          std::size_t c, std::size_t p, F32 (&sums)[kActs][kBlockRows]) {
+    I32 dots[kActs][kBlockRows];
+    for (std::size_t r = 0; r < kActs; ++r) {
+        const I32 start = start_dot<!kAffine>(load_sums(acts[r][c], p));
+        for (std::size_t o = 0; o < kBlockRows; ++o) dots[r][o] = start;
+    }
+    for (std::size_t j = 0; j < 8; ++j) {
+        Codes w[kBlockRows];
+        for (std::size_t o = 0; o < kBlockRows; ++o) w[o] = load_codes(block.code[j][o], p);
+        for (std::size_t r = 0; r < kActs; ++r) {
+            const Codes act = load_codes(acts[r][c].code + j * kRegister, p);
+            for (std::size_t o = 0; o < kBlockRows; ++o) {
+                dots[r][o] = dot_add<!kAffine>(dots[r][o], w[o], act);
+            }
+        }
+    }
+    for (std::size_t r = 0; r < kActs; ++r) {
+        const F32 act_scale = load_f32(acts[r][c].scale, p);
+        for (std::size_t o = 0; o < kBlockRows; ++o) {
+            F32 t = mul(to_f32(dots[r][o]), load_f32(block.scale[o], p));
+            if constexpr (kAffine) {
+                const I32 m = pair_dot(load_pairs(block.minimum[o], p), load_sums(acts[r][c], p));
+                t = neg_mul_add(to_f32(m), load_f32(block.minimum_scale[o], p), t);
+            }
+            sums[r][o] = mul_add(t, act_scale, sums[r][o]);
+        }
+    }
+}
+
+// A stretch of the products of kBlockRows rows with kActs activation rows. carried: the sums (kActs) of the
+// stretch before and for the next.
+template <bool kAffine, std::size_t kActs>
+HWY_NOINLINE void multiply_block(const WeightBlock<kAffine>* blocks, const Stretch& stretch,
+                                 const Activations& x, LaneSums* carried, float* y, std::size_t y_stride) {
+    const ActivationChunk* acts[kActs];
+    for (std::size_t r = 0; r < kActs; ++r) acts[r] = chunks_of_row(x, r) + stretch.first;
+    F32 sums[kParts][kActs][kBlockRows];
+    for (std::size_t p = 0; p < kParts; ++p) {
+        for (std::size_t r = 0; r < kActs; ++r) {
+            for (std::size_t o = 0; o < kBlockRows; ++o) {
+                sums[p][r][o] = stretch.first == 0 ? zero_f32() : load_f32(carried[r].lane[o], p);
+            }
+        }
+        for (std::size_t c = 0; c < stretch.size(); ++c) {
+            add_block<kAffine, kActs>(blocks[c], acts, c, p, sums[p]);
+        }
+    }
+    for (std::size_t r = 0; r < kActs; ++r) {
+        F32 lanes[kBlockRows][kParts];
+        for (std::size_t o = 0; o < kBlockRows; ++o) {
+            for (std::size_t p = 0; p < kParts; ++p) lanes[o][p] = sums[p][r][o];
+        }
+        if (stretch.last == stretch.n_chunks) {
+            store_trees(lanes, y + r * y_stride);
+            continue;
+        }
+        for (std::size_t o = 0; o < kBlockRows; ++o) {
+            for (std::size_t p = 0; p < kParts; ++p) store_f32(lanes[o][p], carried[r].lane[o], p);
+        }
+    }
+}
+
+// A stretch of n_blocks blocks of rows with all activation rows, a few at a time.
+template <bool kAffine>
+void multiply_panel(const WeightBlock<kAffine>* blocks, std::size_t n_blocks, const Stretch& stretch,
+                    Activations x, LaneSums* carried, Prefetch& prefetch, float* y, std::size_t y_stride) {
+    while (x.n != 0) {
+        // Not all but one and then that one.
+        const std::size_t n = x.n == kBlockActs + 1 ? (x.n + 1) / 2 : std::min(x.n, kBlockActs);
+        for (std::size_t b = 0; b < n_blocks; ++b) {
+            prefetch.step();
+            const WeightBlock<kAffine>* block = blocks + b * stretch.size();
+            float* out = y + b * kBlockRows;
+            if constexpr (kBlockActs >= 3) {
+                if (n == 3) multiply_block<kAffine, 3>(block, stretch, x, carried, out, y_stride);
+            }
+            if (n == 2) multiply_block<kAffine, 2>(block, stretch, x, carried, out, y_stride);
+            if (n == 1) multiply_block<kAffine, 1>(block, stretch, x, carried, out, y_stride);
+        }
+        x = x.slice(n, x.n - n);
+        carried += n;
+        y += n * y_stride;
+    }
+}
+
+// The products with at most kPanelActs activation rows. w.n is a multiple of kBlockRows.
+template <class Format>
+HWY_NOINLINE void multiply_panels(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
+    constexpr std::size_t kChunkBytes = kChunk / Format::kBlockValues * Format::kBlockBytes;
+    WeightBlock<Format::kAffine> blocks[kPanelBlocks];
+    LaneSums carried[kPanelActs];
+    const std::size_t n_chunks = chunks_of(w.width);
+    const std::size_t panel_rows = std::max<std::size_t>(kPanelBlocks / n_chunks, 1) * kBlockRows;
+    for (std::size_t row = 0; row < w.n; row += panel_rows) {
+        const std::size_t n_rows = std::min(panel_rows, w.n - row);
+        for (std::size_t c = 0; c < n_chunks; c += kPanelBlocks) {
+            const Stretch stretch{c, std::min(c + kPanelBlocks, n_chunks), n_chunks};
+            for (std::size_t o = 0; o < n_rows; ++o) {
+                decode_row<Format>(w.row(row + o), w.width, stretch, o % kBlockRows,
+                                   blocks + o / kBlockRows * stretch.size());
+            }
+            // The next stretch of these rows or the first one of the next.
+            const bool last = stretch.last == n_chunks;
+            const std::size_t next = last ? row + n_rows : row, begin = last ? 0 : stretch.last;
+            const std::size_t end = std::min(begin + kPanelBlocks, n_chunks);
+            const std::size_t n_steps = n_rows / kBlockRows * ((x.n + kBlockActs - 1) / kBlockActs);
+            Prefetch prefetch(w.row(next), w.row_bytes, std::min(panel_rows, w.n - next), begin * kChunkBytes,
+                              std::min(end * kChunkBytes, w.row_bytes), n_steps);
+            multiply_panel<Format::kAffine>(blocks, n_rows / kBlockRows, stretch, x, carried, prefetch,
+                                            y + row, y_stride);
+        }
+    }
+}
+
+template <class Format>
+void multiply_quantised(WeightRows w, const Activations& x, float* y, std::size_t y_stride) {
+    if (x.n > kFewActs) {
+        const std::size_t n_rows = w.n / kBlockRows * kBlockRows;
+        for (std::size_t r = 0; r < x.n; r += kPanelActs) {
+            multiply_panels<Format>({w.type, w.data, w.row_bytes, n_rows, w.width},
+                                    x.slice(r, std::min(kPanelActs, x.n - r)), y + r * y_stride, y_stride);
+        }
+        w = {w.type, w.row(n_rows), w.row_bytes, w.n - n_rows, w.width};
+        y += n_rows;
+    }
+    for (std::size_t o = 0; o < w.n; ++o) {
+        dot_row_with_all<Format>(w.row(o), w.width, x, y + o, y_stride);
+    }
+}
+
+// ---- Float weights with f32 activations: value i goes to chain i % 32
+
+template <class Format, std::size_t kRows, std::size_t kActs>
+HWY_NOINLINE void multiply_float_block(const WeightRows& w, const Activations& x, float* y,
+                                       std::size_t y_stride) {
+    constexpr std::size_t kRegisters = 2 * kParts;  // that hold the 32 chains
+    F32 sums[kRows][kActs][kRegisters];
+    for (auto& row : sums) {
+        for (auto& act : row) {
+            for (auto& sum : act) sum = zero_f32();
+        }
+    }
+    std::size_t i = 0;
+    for (; i + 2 * kLanes <= w.width; i += 2 * kLanes) {
+        for (std::size_t s = 0; s < kRegisters; ++s) {
+            const std::size_t at = i + s * kPartLanes;
+            F32 weights[kRows];
+            for (std::size_t o = 0; o < kRows; ++o) weights[o] = Format::load(w.row(o) + at * Format::kBytes);
             for (std::size_t r = 0; r < kActs; ++r) {
-                const F32x8 values = load_f32(padded<sizeof(float)>(acts[r], i, count).data());
-                sums[r][0] = mul_add(weights, values, sums[r][0]);
+                const F32 act = load_f32_bytes(x.row(r) + at * sizeof(float));
+                for (std::size_t o = 0; o < kRows; ++o)
+                    sums[o][r][s] = mul_add(weights[o], act, sums[o][r][s]);
             }
         }
+    }
+    // What is left, padded with zeroes: nothing behind a row is read.
+    for (std::size_t s = 0; i < w.width; i += kPartLanes, ++s) {
+        const std::size_t count = std::min(kPartLanes, w.width - i);
+        F32 weights[kRows];
+        for (std::size_t o = 0; o < kRows; ++o) {
+            std::byte padded[kPartLanes * Format::kBytes] = {};
+            std::memcpy(padded, w.row(o) + i * Format::kBytes, count * Format::kBytes);
+            weights[o] = Format::load(padded);
+        }
         for (std::size_t r = 0; r < kActs; ++r) {
-            y[r] = sum_lanes(add(add(sums[r][0], sums[r][1]), add(sums[r][2], sums[r][3])));
+            std::byte padded[kPartLanes * sizeof(float)] = {};
+            std::memcpy(padded, x.row(r) + i * sizeof(float), count * sizeof(float));
+            const F32 act = load_f32_bytes(padded);
+            for (std::size_t o = 0; o < kRows; ++o) sums[o][r][s] = mul_add(weights[o], act, sums[o][r][s]);
         }
     }
-
-  private:
-    // Elements [begin, begin + count) of a row, with zeroes up to 8: nothing behind a row is read.
-    template <std::size_t kElemBytes>
-    static std::array<std::byte, 8 * kElemBytes> padded(const std::byte* row, std::size_t begin,
-                                                        std::size_t count) {
-        std::array<std::byte, 8 * kElemBytes> out{};
-        std::memcpy(out.data(), row + begin * kElemBytes, count * kElemBytes);
-        return out;
-    }
-};
-
-using DotF32 = DotFloat<4, load_f32>;
-using DotF16 = DotFloat<2, load_f16>;
-using DotBf16 = DotFloat<2, load_bf16>;
-
-// ---- Q8_0 and MXFP4 with q8_0 activations
-
-struct Q8_0Block {
-    static constexpr std::size_t kBytes = sizeof(quant::BlockQ8_0);
-
-    static HWY_INLINE float scale(const std::byte* block) { return load_scale_f16(block); }
-
-    static HWY_INLINE I8x32 codes(const std::byte* block) {
-        return load_i8(codes_of(block) + offsetof(quant::BlockQ8_0, q));
-    }
-};
-
-// Half of an E8M0 scale, 2^(e - 128), by e: MXFP4 is multiplied with doubled values, which are integers.
-inline constexpr auto kHalfScales = [] {
-    std::array<float, 256> scales{};
-    for (std::uint32_t e = 0; e < 255; ++e)
-        scales[e] = std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);
-    scales[255] = std::numeric_limits<float>::quiet_NaN();
-    return scales;
-}();
-
-struct Mxfp4Block {
-    static constexpr std::size_t kBytes = sizeof(quant::BlockMxfp4);
-
-    static HWY_INLINE float scale(const std::byte* block) { return kHalfScales[bytes_of(block)[0]]; }
-
-    static HWY_INLINE I8x32 codes(const std::byte* block) {
-        alignas(16) static constexpr std::int8_t kDoubled[16] = {0, 1,  2,  3,  4,  6,  8,  12,
-                                                                 0, -1, -2, -3, -4, -6, -8, -12};
-        return lookup(kDoubled, load_nibbles(bytes_of(block) + offsetof(quant::BlockMxfp4, q)));
-    }
-};
-
-template <typename Block>
-struct DotQ8 {
-    template <std::size_t kActs>
-    static HWY_INLINE void run(const std::byte* w, std::size_t n, const Acts<kActs>& acts, float* y) {
-        const std::size_t n_blocks = n / kQ8_0Block;
-        F32x8 sums[kActs][2];  // of the even and of the odd blocks: two chains of additions
-        for (auto& row : sums) row[0] = row[1] = zero_f32();
-        std::size_t b = 0;
-        for (; b + 2 <= n_blocks; b += 2) {
-            add_block(w, n, b, acts, sums, 0);
-            add_block(w, n, b + 1, acts, sums, 1);
-        }
-        if (b < n_blocks) add_block(w, n, b, acts, sums, 0);
-        for (std::size_t r = 0; r < kActs; ++r) y[r] = sum_lanes(add(sums[r][0], sums[r][1]));
-    }
-
-  private:
-    template <std::size_t kActs>
-    static HWY_INLINE void add_block(const std::byte* w, std::size_t n, std::size_t b,
-                                     const Acts<kActs>& acts, F32x8 (&sums)[kActs][2], std::size_t chain) {
-        const std::byte* block = w + b * Block::kBytes;
-        const float weight_scale = Block::scale(block);
-        const I8x32 codes = Block::codes(block);
-        const U8x32 magnitudes = abs(codes);
-        const I16x16 ones = broadcast_i16(1);
+    for (std::size_t o = 0; o < kRows; ++o) {
         for (std::size_t r = 0; r < kActs; ++r) {
-            const I8x32 act = load_i8(codes_of(acts[r]) + b * kQ8_0Block);
-            const I16x16 pairs = pair_products(magnitudes, apply_signs(act, codes));
-            const float act_scale = quant::load<float>(acts[r] + q8_0_scales_offset(n) + b * sizeof(float));
-            const I32x8 dot = add_products(zero_i32(), pairs, ones);
-            sums[r][chain] = scale_add(dot, weight_scale * act_scale, sums[r][chain]);
+            F32 lanes[kParts];
+            for (std::size_t p = 0; p < kParts; ++p) lanes[p] = add(sums[o][r][p], sums[o][r][kParts + p]);
+            y[r * y_stride + o] = add_tree(lanes);
         }
     }
-};
-
-// ---- Q2_K, Q4_K and IQ2_XXS with q8_k activations: integers are summed over a block of 256
-
-template <std::size_t kActs>
-HWY_INLINE float block_scale(const Acts<kActs>& acts, std::size_t r, std::size_t n, std::size_t b) {
-    return quant::load<float>(acts[r] + q8_k_scales_offset(n) + b * sizeof(float));
 }
 
-// sum + the products of the sub-block minima (16) with the activation's sums of 16 codes.
-HWY_INLINE I32x8 minima_product(const I16x16& minima, const std::byte* act, std::size_t n, std::size_t b) {
-    const std::byte* sums = act + q8_k_sums_offset(n) + b * (kQ8KBlock / kQ8KSum) * sizeof(std::int16_t);
-    return add_products(zero_i32(), minima, load_i16(sums));
+template <class Format, std::size_t kRows>
+void multiply_float_rows(const WeightRows& w, Activations x, float* y, std::size_t y_stride) {
+    while (x.n != 0) {
+        const std::size_t n = std::min(x.n, kFloatActs);
+        if constexpr (kFloatActs >= 3) {
+            if (n == 3) multiply_float_block<Format, kRows, 3>(w, x, y, y_stride);
+        }
+        if (n == 2) multiply_float_block<Format, kRows, 2>(w, x, y, y_stride);
+        if (n == 1) multiply_float_block<Format, kRows, 1>(w, x, y, y_stride);
+        x = x.slice(n, x.n - n);
+        y += n * y_stride;
+    }
 }
 
-struct DotQ2K {
-    template <std::size_t kActs>
-    static HWY_INLINE void run(const std::byte* w, std::size_t n, const Acts<kActs>& acts, float* y) {
-        F32x8 sums[kActs];
-        for (auto& sum : sums) sum = zero_f32();
-        for (std::size_t b = 0; b < n / kQ8KBlock; ++b, w += sizeof(quant::BlockQ2K))
-            add_block(w, n, b, acts, sums);
-        for (std::size_t r = 0; r < kActs; ++r) y[r] = sum_lanes(sums[r]);
+template <class Format>
+void multiply_floats(WeightRows w, const Activations& x, float* y, std::size_t y_stride) {
+    for (; w.n >= kFloatRows; w.data += kFloatRows * w.row_bytes, w.n -= kFloatRows, y += kFloatRows) {
+        multiply_float_rows<Format, kFloatRows>(w, x, y, y_stride);
     }
+    for (; w.n != 0; w.data += w.row_bytes, --w.n, ++y) multiply_float_rows<Format, 1>(w, x, y, y_stride);
+}
 
-  private:
-    template <std::size_t kActs>
-    static HWY_INLINE void add_block(const std::byte* block, std::size_t n, std::size_t b,
-                                     const Acts<kActs>& acts, F32x8 (&sums)[kActs]) {
-        const std::uint8_t* scales = bytes_of(block) + offsetof(quant::BlockQ2K, scales);
-        const std::uint8_t* q = bytes_of(block) + offsetof(quant::BlockQ2K, q);
-        I32x8 dots[kActs];
-        for (auto& dot : dots) dot = zero_i32();
-        for (std::size_t half = 0; half < 2; ++half) {
-            const U8x32 planes = load_u8(q + 32 * half);
-            const Acts<kActs> codes = offset(acts, b * kQ8KBlock + 128 * half);
-            add_plane<0>(planes, scales + 8 * half, codes, dots);
-            add_plane<1>(planes, scales + 8 * half, codes, dots);
-            add_plane<2>(planes, scales + 8 * half, codes, dots);
-            add_plane<3>(planes, scales + 8 * half, codes, dots);
-        }
-        std::int16_t minima[16];
-        for (std::size_t j = 0; j < 16; ++j) minima[j] = static_cast<std::int16_t>(scales[j] >> 4);
-        const I16x16 packed_minima = load_i16(reinterpret_cast<const std::byte*>(minima));
-        const float d = load_scale_f16(block + offsetof(quant::BlockQ2K, d));
-        const float dmin = load_scale_f16(block + offsetof(quant::BlockQ2K, dmin));
-        for (std::size_t r = 0; r < kActs; ++r) {
-            const float act_scale = block_scale(acts, r, n, b);
-            sums[r] = scale_add(dots[r], d * act_scale, sums[r]);
-            sums[r] = scale_add(minima_product(packed_minima, acts[r], n, b), -dmin * act_scale, sums[r]);
-        }
+// ---- By format
+
+inline void multiply_on_target(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
+    switch (w.type) {
+        case quant::Type::f32:
+            return multiply_floats<FormatF32>(w, x, y, y_stride);
+        case quant::Type::f16:
+            return multiply_floats<FormatF16>(w, x, y, y_stride);
+        case quant::Type::bf16:
+            return multiply_floats<FormatBf16>(w, x, y, y_stride);
+        case quant::Type::q8_0:
+            return multiply_quantised<FormatQ8_0>(w, x, y, y_stride);
+        case quant::Type::mxfp4:
+            return multiply_quantised<FormatMxfp4>(w, x, y, y_stride);
+        case quant::Type::q2_k:
+            return multiply_quantised<FormatQ2K>(w, x, y, y_stride);
+        case quant::Type::q4_k:
+            return multiply_quantised<FormatQ4K>(w, x, y, y_stride);
+        case quant::Type::iq2_xxs:
+            return multiply_quantised<FormatIQ2XXS>(w, x, y, y_stride);
+        case quant::Type::i32:
+            break;  // refused by activation_format
     }
+}
 
-    // 32 values, two sub-blocks, of bits 2 * kPlane and 2 * kPlane + 1.
-    template <int kPlane, std::size_t kActs>
-    static HWY_INLINE void add_plane(const U8x32& planes, const std::uint8_t* scales,
-                                     const Acts<kActs>& codes, I32x8 (&dots)[kActs]) {
-        const U8x32 values = bit_field<2 * kPlane, 3>(planes);
-        const I16x16 sub_scales = halves_i16(scales[2 * kPlane] & 15, scales[2 * kPlane + 1] & 15);
-        for (std::size_t r = 0; r < kActs; ++r) {
-            const I8x32 act = load_i8(codes_of(codes[r]) + 32 * kPlane);
-            dots[r] = add_products(dots[r], pair_products(values, act), sub_scales);
-        }
-    }
-
-    template <std::size_t kActs>
-    static HWY_INLINE Acts<kActs> offset(Acts<kActs> acts, std::size_t bytes) {
-        for (auto& act : acts) act += bytes;
-        return acts;
-    }
-};
-
-struct DotQ4K {
-    template <std::size_t kActs>
-    static HWY_INLINE void run(const std::byte* w, std::size_t n, const Acts<kActs>& acts, float* y) {
-        F32x8 sums[kActs];
-        for (auto& sum : sums) sum = zero_f32();
-        for (std::size_t b = 0; b < n / kQ8KBlock; ++b, w += sizeof(quant::BlockQ4K))
-            add_block(w, n, b, acts, sums);
-        for (std::size_t r = 0; r < kActs; ++r) y[r] = sum_lanes(sums[r]);
-    }
-
-  private:
-    template <std::size_t kActs>
-    static HWY_INLINE void add_block(const std::byte* block, std::size_t n, std::size_t b,
-                                     const Acts<kActs>& acts, F32x8 (&sums)[kActs]) {
-        const quant::ScalesQ4K s = quant::unpack_scales(block + offsetof(quant::BlockQ4K, scales));
-        const std::uint8_t* q = bytes_of(block) + offsetof(quant::BlockQ4K, q);
-        I32x8 dots[kActs];
-        for (auto& dot : dots) dot = zero_i32();
-        for (std::size_t j = 0; j < 8; j += 2) {  // two sub-blocks share their bytes
-            const U8x32 nibbles = load_u8(q + 16 * j);
-            const std::size_t at = b * kQ8KBlock + 32 * j;
-            add_sub_block(bit_field<0, 15>(nibbles), s.scale[j], acts, at, dots);
-            add_sub_block(bit_field<4, 15>(nibbles), s.scale[j + 1], acts, at + 32, dots);
-        }
-        const I16x16 minima = load_twice_u8(s.minimum);  // a sub-block has two sums of 16 codes
-        const float d = load_scale_f16(block + offsetof(quant::BlockQ4K, d));
-        const float dmin = load_scale_f16(block + offsetof(quant::BlockQ4K, dmin));
-        for (std::size_t r = 0; r < kActs; ++r) {
-            const float act_scale = block_scale(acts, r, n, b);
-            sums[r] = scale_add(dots[r], d * act_scale, sums[r]);
-            sums[r] = scale_add(minima_product(minima, acts[r], n, b), -dmin * act_scale, sums[r]);
-        }
-    }
-
-    template <std::size_t kActs>
-    static HWY_INLINE void add_sub_block(const U8x32& values, int scale, const Acts<kActs>& acts,
-                                         std::size_t at, I32x8 (&dots)[kActs]) {
-        const I16x16 sub_scale = broadcast_i16(scale);
-        for (std::size_t r = 0; r < kActs; ++r) {
-            const I8x32 act = load_i8(codes_of(acts[r]) + at);
-            dots[r] = add_products(dots[r], pair_products(values, act), sub_scale);
-        }
-    }
-};
-
-struct DotIQ2XXS {
-    template <std::size_t kActs>
-    static HWY_INLINE void run(const std::byte* w, std::size_t n, const Acts<kActs>& acts, float* y) {
-        F32x8 sums[kActs];
-        for (auto& sum : sums) sum = zero_f32();
-        for (std::size_t b = 0; b < n / kQ8KBlock; ++b, w += sizeof(quant::BlockIQ2XXS)) {
-            add_block(w, n, b, acts, sums);
-        }
-        for (std::size_t r = 0; r < kActs; ++r) y[r] = sum_lanes(sums[r]);
-    }
-
-  private:
-    template <std::size_t kActs>
-    static HWY_INLINE void add_block(const std::byte* block, std::size_t n, std::size_t b,
-                                     const Acts<kActs>& acts, F32x8 (&sums)[kActs]) {
-        const std::byte* packed = block + sizeof(std::uint16_t);
-        std::uint32_t signs[8], scales[8];  // per group
-        unpack_iq2xxs(packed, signs, scales);
-        I32x8 dots[kActs];
-        for (auto& dot : dots) dot = zero_i32();
-        for (std::size_t g = 0; g < 8; ++g) {
-            const std::uint8_t* rows = bytes_of(packed) + g * sizeof(quant::GroupIQ2XXS);
-            const U8x32 magnitudes = load_table_rows(quant::kIq2xxsGrid.data(), rows);
-            const I8x32 group_signs = load_signs(reinterpret_cast<const std::uint8_t*>(&signs[g]));
-            const I16x16 scale = broadcast_i16(static_cast<int>(scales[g]));
-            for (std::size_t r = 0; r < kActs; ++r) {
-                const I8x32 act = load_i8(codes_of(acts[r]) + b * kQ8KBlock + 32 * g);
-                dots[r] =
-                    add_products(dots[r], pair_products(magnitudes, apply_signs(act, group_signs)), scale);
-            }
-        }
-        const float d = load_scale_f16(block) * 0.125f;
-        for (std::size_t r = 0; r < kActs; ++r)
-            sums[r] = scale_add(dots[r], d * block_scale(acts, r, n, b), sums[r]);
-    }
-};
-
-}  // namespace ds4::cpu::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
+DS4_KERNELS_END
 
 #endif  // per-target include guard

@@ -94,7 +94,7 @@ Activations RoutedExperts::gather_inputs(const Block& block, quant::Type type, S
             }
         }
     });
-    return {acts, stride, block.n_pairs};
+    return {acts, stride, static_cast<std::size_t>(block.n_pairs)};
 }
 
 // hidden = swiglu(gate x, up x) * weight
@@ -112,8 +112,10 @@ void RoutedExperts::gate_up(const Block& block) {
             const std::int64_t n = std::min(kPairGroup, last_place - p);
             float gate[kPairGroup * kTile];
             float up[kPairGroup * kTile];
-            multiply(gate_w, tile.begin, tile.end, gate_acts.slice(p, n), gate, kTile);
-            multiply(up_w, tile.begin, tile.end, up_acts.slice(p, n), up, kTile);
+            multiply(gate_w, tile.begin, tile.end,
+                     gate_acts.slice(static_cast<std::size_t>(p), static_cast<std::size_t>(n)), gate, kTile);
+            multiply(up_w, tile.begin, tile.end,
+                     up_acts.slice(static_cast<std::size_t>(p), static_cast<std::size_t>(n)), up, kTile);
             for (std::int64_t i = 0; i < n; ++i) {
                 swiglu(gate + i * kTile, up + i * kTile, experts.clamp, block.weight[p + i],
                        static_cast<std::size_t>(tile.end - tile.begin), block.hidden.row(p + i) + tile.begin);
@@ -125,9 +127,10 @@ void RoutedExperts::gate_up(const Block& block) {
 void RoutedExperts::down(const Block& block) {
     const Activations acts = prepare_rows(pool_, block.experts.down.type, block.hidden, hidden_inputs_);
     for_each_tile(block, block.down.width, [&](const Tile& tile) {
-        multiply(block.experts.down.member(tile.expert), tile.begin, tile.end,
-                 acts.slice(tile.first_place, tile.n_pairs), block.down.row(tile.first_place) + tile.begin,
-                 block.down.width);
+        multiply(
+            block.experts.down.member(tile.expert), tile.begin, tile.end,
+            acts.slice(static_cast<std::size_t>(tile.first_place), static_cast<std::size_t>(tile.n_pairs)),
+            block.down.row(tile.first_place) + tile.begin, block.down.width);
     });
 }
 

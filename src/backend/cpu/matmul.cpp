@@ -6,24 +6,14 @@
 #include "backend/cpu/grain.h"
 
 namespace ds4::cpu {
-namespace {
-
-// A tile of weight rows stays in the second-level cache while the activation rows pass by in groups; a group
-// stays in the first level while the tile passes by.
-constexpr std::size_t kTileBytes = std::size_t{128} << 10;
-constexpr std::int64_t kActGroup = 4;
-
-std::int64_t tile_rows(const Matrix& w) {
-    return std::clamp<std::int64_t>(static_cast<std::int64_t>(kTileBytes / w.row_bytes), 1, 64);
-}
-
-}  // namespace
+namespace {}  // namespace
 
 Activations prepare_rows(ThreadPool& pool, quant::Type type, Rows x, Scratch<std::byte>& memory) {
     const ActivationFormat format = activation_format(type);
     const auto width = static_cast<std::size_t>(x.width);
     if (format == ActivationFormat::f32) {
-        return {reinterpret_cast<const std::byte*>(x.data), width * sizeof(float), x.n};
+        return {reinterpret_cast<const std::byte*>(x.data), width * sizeof(float),
+                static_cast<std::size_t>(x.n)};
     }
     const std::size_t stride = activation_bytes(format, width);
     std::byte* out = memory.take(static_cast<std::size_t>(x.n) * stride);
@@ -33,23 +23,14 @@ Activations prepare_rows(ThreadPool& pool, quant::Type type, Rows x, Scratch<std
         }
     };
     pool.parallel_for(static_cast<std::size_t>(x.n), grain_for(x.width), prepare);
-    return {out, stride, x.n};
+    return {out, stride, static_cast<std::size_t>(x.n)};
 }
 
 void multiply(const Matrix& w, std::int64_t begin, std::int64_t end, const Activations& x, float* y,
               std::int64_t y_stride) {
-    const auto n_in = static_cast<std::size_t>(w.n_in);
-    const std::int64_t tile = tile_rows(w);
-    for (std::int64_t first = begin; first < end; first += tile) {
-        const std::int64_t last = std::min(first + tile, end);
-        for (std::int64_t r = 0; r < x.n; r += kActGroup) {
-            const Activations group = x.slice(r, std::min(kActGroup, x.n - r));
-            for (std::int64_t o = first; o < last; ++o) {
-                dot_row(w.type, w.row(o), n_in, group.data, group.stride, static_cast<std::size_t>(group.n),
-                        y + r * y_stride + o - begin, static_cast<std::size_t>(y_stride));
-            }
-        }
-    }
+    const WeightRows rows{w.type, w.row(begin), w.row_bytes, static_cast<std::size_t>(end - begin),
+                          static_cast<std::size_t>(w.n_in)};
+    multiply_rows(rows, x, y, static_cast<std::size_t>(y_stride));
 }
 
 void Matmul::run(const Matrix& w, std::int64_t n_groups, Rows x, Rows y) {
@@ -65,7 +46,8 @@ void Matmul::run(const Matrix& w, std::int64_t n_groups, Rows x, Rows y) {
                 const std::int64_t group = begin / outs_per_group;
                 const std::int64_t group_end = std::min(end, (group + 1) * outs_per_group);
                 const Activations of_group{acts.data + static_cast<std::size_t>(group) * acts.stride,
-                                           acts.stride * static_cast<std::size_t>(n_groups), x.n};
+                                           acts.stride * static_cast<std::size_t>(n_groups),
+                                           static_cast<std::size_t>(x.n)};
                 multiply(w, begin, group_end, of_group, y.data + begin, y.width);
                 begin = group_end;
             }

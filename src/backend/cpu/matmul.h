@@ -3,25 +3,16 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cpu/dot.h"
 #include "backend/cpu/memory.h"
 #include "backend/tensor.h"
 #include "base/thread_pool.h"
 
-// Matrix products on dot_row.
+// Matrix products on multiply_rows.
 namespace ds4::cpu {
 
-// Activation rows in the format that the weights ask for, equally spaced.
-struct Activations {
-    const std::byte* data = nullptr;
-    std::size_t stride = 0;  // bytes from row to row
-    std::int64_t n = 0;
-
-    Activations slice(std::int64_t first, std::int64_t count) const {
-        return {data + static_cast<std::size_t>(first) * stride, stride, count};
-    }
-};
-
-// The rows of x as dot_row takes them with weights of `type`: in `memory`, or f32 rows as they lie there.
+// The rows of x as multiply_rows takes them with weights of `type`: in `memory`, or f32 rows as they lie
+// there.
 Activations prepare_rows(ThreadPool& pool, quant::Type type, Rows x, Scratch<std::byte>& memory);
 
 // The products of weight rows [begin, end) with all of x: w.row(o) . x[r] goes to y[r * y_stride + o -
