@@ -62,7 +62,10 @@ class Ranking {
         std::iota(ids_.begin(), ids_.end(), 0);
     }
     // Only those whose logit is at least top + depth.
-    Ranking(std::span<const float> logits, double top, double depth) : logits_(logits) {
+    Ranking(std::span<const float> logits, double top, double depth)
+        : logits_(logits), ids_(scratch().ids) {
+        ids_.clear();
+        ids_.reserve(logits.size());
         for (std::size_t i = 0; i < logits.size(); ++i) {
             if (static_cast<double>(logits[i]) - top >= depth) ids_.push_back(static_cast<TokenId>(i));
         }
