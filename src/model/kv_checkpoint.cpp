@@ -85,8 +85,8 @@ std::vector<float> empty_state(const KvLayout& layout) {
     return own;
 }
 
-void encode_state(const KvLayout& layout, std::int64_t n_tokens, std::span<const float> own,
-                  std::byte* state) {
+std::byte* encode_state(const KvLayout& layout, const KvLayout::Layer& layer, std::int64_t n_tokens,
+                        const float* own, std::byte* state) {
     const auto row = [&](const float* values) {
         quant::encode_kv_row(layout.raw_row, values, state);
         state += layout.raw_row.bytes;
@@ -96,11 +96,8 @@ void encode_state(const KvLayout& layout, std::int64_t n_tokens, std::span<const
         std::memcpy(state, values, bytes);
         state += bytes;
     };
-    const float* block = own.data();
-    for (const KvLayout::Layer& layer : layout.layers) {
-        for_each_part(layout, layer, n_tokens, block, row, floats);
-        block += layer.own_floats();
-    }
+    for_each_part(layout, layer, n_tokens, own, row, floats);
+    return state;
 }
 
 std::vector<float> decode_state(const KvLayout& layout, std::int64_t n_tokens, const std::byte* state) {

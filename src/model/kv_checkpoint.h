@@ -26,10 +26,12 @@ struct KvCheckpoint {
 
 // ---- rings and frontiers as bytes
 
-// own: every layer's own block (KvLayout::Layer), one after the other. Writes state_bytes(n_tokens).
-void encode_state(const KvLayout& layout, std::int64_t n_tokens, std::span<const float> own,
-                  std::byte* state);
-// The inverse; slots without a token come back empty (model.md 7.1).
+// One layer's own block (KvLayout::Layer) after n_tokens. Returns where the next layer's bytes begin; together
+// they are state_bytes(n_tokens).
+std::byte* encode_state(const KvLayout& layout, const KvLayout::Layer& layer, std::int64_t n_tokens,
+                        const float* own, std::byte* state);
+// The inverse, every layer's own block, one after the other; slots without a token come back empty
+// (model.md 7.1).
 std::vector<float> decode_state(const KvLayout& layout, std::int64_t n_tokens, const std::byte* state);
 // Own blocks of a session without tokens.
 std::vector<float> empty_state(const KvLayout& layout);

@@ -94,20 +94,22 @@ LayerHistory KvState::history(std::int64_t layer) const {
 }
 
 KvCheckpoint KvState::checkpoint() const {
-    std::vector<float> own(layout_.own_bytes / sizeof(float));
-    float* at = own.data();
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-        const std::int64_t n = layout_.layers[i].own_floats();
-        backend_.download(at, layers_[i].memory.get(), static_cast<std::size_t>(n) * sizeof(float));
-        at += n;
-    }
     KvCheckpoint checkpoint;
     checkpoint.n_tokens = n_tokens();
     if (!tokens_.empty()) {
         checkpoint.last_page = pages_[(tokens_.size() - 1) / KvLayout::kPageTokens];
     }
     checkpoint.state.resize(layout_.state_bytes(n_tokens()));
-    encode_state(layout_, n_tokens(), own, checkpoint.state.data());
+    // A layer at a time: whoever decodes waits for this, and fresh memory for all of them costs more than the
+    // copying.
+    std::vector<float> own;
+    std::byte* at = checkpoint.state.data();
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+        const KvLayout::Layer& layer = layout_.layers[i];
+        own.resize(static_cast<std::size_t>(layer.own_floats()));
+        backend_.download(own.data(), layers_[i].memory.get(), own.size() * sizeof(float));
+        at = encode_state(layout_, layer, n_tokens(), own.data(), at);
+    }
     checkpoint.held = KvBytes(meter_, checkpoint.state.size());
     return checkpoint;
 }

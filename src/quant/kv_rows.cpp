@@ -29,7 +29,9 @@ std::uint8_t encode_e4m3(float x) {
     const float magnitude = std::bit_cast<float>(bits & kF32MagnitudeMask);
     const std::uint32_t normal = ((bits & kF32MagnitudeMask) >> 20) - (120U << 3);
     const auto subnormal = static_cast<std::uint32_t>(static_cast<std::int32_t>(magnitude * 512));
-    return static_cast<std::uint8_t>(sign | (magnitude < kE4m3MinNormal ? subnormal : normal));
+    // Without a branch, so that the compiler does many at a time.
+    const std::uint32_t is_subnormal = 0U - static_cast<std::uint32_t>(magnitude < kE4m3MinNormal);
+    return static_cast<std::uint8_t>(sign | (subnormal & is_subnormal) | (normal & ~is_subnormal));
 }
 
 float decode_e4m3(std::uint8_t code) {
@@ -63,10 +65,12 @@ void encode_fp8(const KvRowFormat& format, const float* x, std::byte* row) {
     for (std::size_t b = 0; b < n; b += kFp8Block) {
         const std::uint8_t scale = block_scale<kFp8Block>(x + b, kFp8Floor, kFp8Max);
         row[b / kFp8Block] = static_cast<std::byte>(scale);
-        const float inverse = scale == kNanScale ? 0.0F : 1.0F / e8m0_to_f32(scale);
-        for (std::size_t i = b; i < b + kFp8Block; ++i) {
-            codes[i] = static_cast<std::byte>(encode_e4m3(scale == kNanScale ? 0.0F : x[i] * inverse));
+        std::array<std::uint8_t, kFp8Block> block{};  // bytes in memory could be the values themselves
+        if (scale != kNanScale) {
+            const float inverse = 1.0F / e8m0_to_f32(scale);
+            for (std::size_t i = 0; i < kFp8Block; ++i) block[i] = encode_e4m3(x[b + i] * inverse);
         }
+        std::memcpy(codes + b, block.data(), kFp8Block);
     }
     for (std::size_t i = 0; i < as_size(format.n_tail); ++i) store(codes + n + 2 * i, f32_to_f16(x[n + i]));
 }
