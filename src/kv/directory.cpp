@@ -69,6 +69,19 @@ fs::path Directory::path_of(const std::string& name) const {
     return options_.path / (name + std::string(kSuffix));
 }
 
+bool Directory::is_foreign(const std::string& name) const {
+    std::error_code error;
+    return foreign_.contains(name) && fs::exists(path_of(name), error);
+}
+
+bool Directory::lacks_beginning(const Entry& entry) const {
+    const FileHeader& h = entry.header;
+    if (h.parent.empty()) return false;
+    const auto parent = entries_.find(h.parent);
+    return parent == entries_.end() || parent->second.header.tokens_sha1 != h.parent_tokens_sha1 ||
+           parent->second.header.fingerprint != h.fingerprint;
+}
+
 PosixFile Directory::lock() const {
     PosixFile file = PosixFile::open(options_.path / ".lock", O_RDWR | O_CREAT, 0600);
     file.lock(true);
@@ -214,9 +227,7 @@ bool Directory::delete_least_valuable(const std::string& keep) {
     std::pair<double, std::uint64_t> least_worth;
     for (const auto& [name, entry] : entries_) {
         if (name == keep || needed.contains(name) || pinned.contains(name)) continue;
-        // Without its beginning a file is of no use to anybody.
-        const bool is_orphan = !entry.header.parent.empty() && !entries_.contains(entry.header.parent);
-        const std::pair worth(is_orphan ? -1.0 : score(entry), entry.header.last_used);
+        const std::pair worth(lacks_beginning(entry) ? -1.0 : score(entry), entry.header.last_used);
         if (least != nullptr && worth >= least_worth) continue;
         least = &name;
         least_worth = worth;
@@ -244,9 +255,7 @@ std::size_t Directory::collect_garbage() {
     const std::size_t n_before = entries_.size() + bad_.size() + temporary_.size();
     look(Temporaries::clear);
     while (!bad_.empty()) delete_least_valuable("");
-    const auto is_orphan = [&](const auto& entry) {
-        return !entry.second.header.parent.empty() && !entries_.contains(entry.second.header.parent);
-    };
+    const auto is_orphan = [&](const auto& entry) { return lacks_beginning(entry.second); };
     for (auto orphan = entries_.begin(); orphan != entries_.end();) {
         orphan = std::find_if(entries_.begin(), entries_.end(), is_orphan);
         if (orphan == entries_.end()) break;
@@ -270,7 +279,7 @@ std::optional<Directory::Reserved> Directory::reserve(const FileHeader& header, 
     ::unlink(temporary.c_str());  // of a process long gone that had our number
     Reserved reserved(PosixFile::open(temporary, O_RDWR | O_CREAT | O_EXCL, 0600), temporary, path_of(name));
     reserved.file().lock(true);
-    reserved.file().reserve(bytes);
+    reserved.file().resize(bytes);
     const std::string encoded = encode_header(header);
     reserved.file().write_at(0, std::as_bytes(std::span(encoded)));
     return reserved;

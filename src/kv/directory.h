@@ -30,7 +30,7 @@ class Directory {
         std::uint64_t inode = 0;
         std::int64_t changed_ns = 0;  // when the file's status last changed
     };
-    // A file being written under a temporary name, of its full size. Gone when destroyed, unless committed.
+    // A file being written under a temporary name, of its full length. Gone when destroyed, unless committed.
     class Reserved {
       public:
         Reserved(Reserved&& other) noexcept;
@@ -59,10 +59,15 @@ class Directory {
     // By name, the SHA-1 of the key.
     const std::map<std::string, Entry>& entries() const { return entries_; }
     std::filesystem::path path_of(const std::string& name) const;
+    // There is a file of this name that is not ours to touch: another program's, or unreadable.
+    bool is_foreign(const std::string& name) const;
+    // The file is of no use: what it goes on from is missing, or is another conversation's or model's by now.
+    bool lacks_beginning(const Entry& entry) const;
 
     // Room for a file with this header, taken from the least valuable files if need be; the parent that the
     // header names stays. nullopt if it does not fit. The header is written already, so that everybody can
-    // see who the parent is. Throws IoError.
+    // see who the parent is; the blocks are not taken yet (PosixFile::reserve), which may last. Throws
+    // IoError.
     std::optional<Reserved> reserve(const FileHeader& header, const std::string& name);
     // Clears away what a crash left, and the least valuable files until the rest fits. Returns how many of
     // those went. Throws IoError.

@@ -25,6 +25,10 @@ void DiskCache::flush() {
     writer_.flush();
 }
 
+void DiskCache::finish_reading() {
+    reader_.flush();
+}
+
 DiskCache::Totals DiskCache::totals() const {
     return {store_.totals(), writer_.n_waiting()};
 }

@@ -41,6 +41,8 @@ class DiskCache {
     void write(Store::Save save);
     // All that was given to write() so far is on the disk, or could not get there.
     void flush();
+    // Everybody who was promised a call by read() has had it.
+    void finish_reading();
 
     struct Totals : Store::Totals {
         std::uint64_t n_waiting = 0;  // to be written

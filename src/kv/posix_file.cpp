@@ -73,13 +73,14 @@ void PosixFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes)
     }
 }
 
+void PosixFile::resize(std::uint64_t bytes) const {
+    if (::ftruncate(fd_, static_cast<off_t>(bytes)) != 0) fail(path_, "cannot resize", errno);
+}
+
 void PosixFile::reserve(std::uint64_t bytes) const {
-    int error = ::posix_fallocate(fd_, 0, static_cast<off_t>(bytes));
-    // Where a file system cannot, the length alone is taken; the write may then still find the disk full.
-    if (error == EOPNOTSUPP || error == EINVAL) {
-        error = ::ftruncate(fd_, static_cast<off_t>(bytes)) == 0 ? 0 : errno;
-    }
-    if (error != 0) fail(path_, "cannot take space", error);
+    const int error = ::posix_fallocate(fd_, 0, static_cast<off_t>(bytes));
+    // Where a file system cannot, the write may find the disk full.
+    if (error != 0 && error != EOPNOTSUPP && error != EINVAL) fail(path_, "cannot take space", error);
 }
 
 void PosixFile::sync() const {

@@ -29,6 +29,7 @@ class PosixFile {
     // Exactly this many bytes, or IoError.
     void read_at(std::uint64_t offset, std::span<std::byte> out) const;
     void write_at(std::uint64_t offset, std::span<const std::byte> bytes) const;
+    void resize(std::uint64_t bytes) const;
     // Takes the space on the disk. Throws IoError (no space left).
     void reserve(std::uint64_t bytes) const;
     void sync() const;

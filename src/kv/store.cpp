@@ -99,12 +99,16 @@ std::vector<Store::Found> Store::find(const Key& prompt) {
 }
 
 // Names from the first file to this one. Throws KvError: one is missing.
-std::vector<std::string> Store::chain_of(const std::string& name) {
+std::vector<std::string> Store::chain_of(const std::string& name) const {
     std::vector<std::string> chain;
     std::uint32_t n_tokens = ~0U;
     for (std::string at = name; !at.empty();) {
         const auto entry = directory_.entries().find(at);
         if (entry == directory_.entries().end()) throw KvError("its beginning " + at + " is missing");
+        if (directory_.lacks_beginning(entry->second)) {
+            throw KvError("its beginning " + entry->second.header.parent +
+                          " is missing, or another one has its name");
+        }
         // Ever shorter, so that no ring of files can be followed for ever.
         if (entry->second.header.n_tokens >= n_tokens) throw KvError("its beginning is longer than itself");
         n_tokens = entry->second.header.n_tokens;
@@ -115,7 +119,14 @@ std::vector<std::string> Store::chain_of(const std::string& name) {
     return chain;
 }
 
-void Store::load_piece(const std::string& name, CheckpointLoader& loader, bool is_last, Loaded& loaded) {
+struct Store::Loading {
+    std::string last;  // name of the last piece
+    std::unique_ptr<CheckpointLoader> loader;
+    std::string key;  // so far
+    Loaded loaded;
+};
+
+void Store::load_piece(const std::string& name, Loading& loading) const {
     const auto file = PosixFile::open_existing(directory_.path_of(name), O_RDONLY);
     if (!file) throw KvError("has vanished");
     const std::uint64_t file_bytes = file->size();
@@ -125,22 +136,27 @@ void Store::load_piece(const std::string& name, CheckpointLoader& loader, bool i
     file->read_at(0, bytes);
     const FileHeader h = decode_header(bytes, file_bytes);
     if (h.fingerprint != engine_.kv_fingerprint()) throw KvError("is another model's");
+    CheckpointLoader& loader = *loading.loader;
     const std::int64_t n_more = std::int64_t{h.n_tokens} - loader.n_tokens();
-    if (loader.n_tokens() != h.n_parent_tokens || h.section(Kind::rows).bytes != loader.rows_bytes(n_more) ||
+    if (loader.n_tokens() != h.n_parent_tokens || h.parent_key_bytes > loading.key.size() ||
+        h.section(Kind::rows).bytes != loader.rows_bytes(n_more) ||
         h.section(Kind::state).bytes != loader.state_bytes(n_more) ||
         h.section(Kind::logits).bytes != static_cast<std::uint64_t>(engine_.info().vocab) * sizeof(float)) {
         throw KvError("does not go on where its beginning ends");
     }
+    loading.key.replace(h.parent_key_bytes, std::string::npos, h.text);
     const auto tokens = values_of<TokenId>(read_section(*file, h.section(Kind::tokens)));
     loader.add(tokens, read_section(*file, h.section(Kind::rows)));
-    add_tool_map(*file, h, loaded.tool_map);
-    if (!is_last) return;
+    add_tool_map(*file, h, loading.loaded.tool_map);
+    if (name != loading.last) return;
+    // A file that has got another one's name is whole, and would answer another prompt.
+    if (key_name(loading.key, h.is_salted) != name) throw KvError("is not what its name says");
     const auto state = read_section(*file, h.section(Kind::state));
     const auto logits = values_of<float>(read_section(*file, h.section(Kind::logits)));
     CheckpointPtr checkpoint = loader.finish(state, logits);
     if (tokens_sha1(checkpoint->tokens()) != h.tokens_sha1)
         throw KvError("is of other tokens than its beginning");
-    loaded.points.push_back(std::move(checkpoint));
+    loading.loaded.points.push_back(std::move(checkpoint));
 }
 
 std::optional<Store::Loaded> Store::load(const Found& found) {
@@ -158,12 +174,11 @@ std::optional<Store::Loaded> Store::load(const Found& found) {
     }
     std::string why;
     bool is_lost = false;
-    Loaded loaded;
+    Loading loading{found.name, engine_.load_checkpoint(), {}, {}};
     try {
-        const auto loader = engine_.load_checkpoint();
         for (const std::string& name : chain) {
             at = name;
-            load_piece(name, *loader, name == found.name, loaded);
+            load_piece(name, loading);
         }
     } catch (const Error& error) {
         why = error.what();
@@ -179,7 +194,7 @@ std::optional<Store::Loaded> Store::load(const Found& found) {
     }
     if (is_lost) return std::nullopt;
     directory_.count_hit(found.name);
-    return loaded;
+    return std::move(loading.loaded);
 }
 
 std::vector<ToolMapEntry> Store::tool_maps() {
@@ -190,7 +205,7 @@ std::vector<ToolMapEntry> Store::tool_maps() {
         try {
             const auto file = PosixFile::open_existing(directory_.path_of(name), O_RDONLY);
             if (file) add_tool_map(*file, entry.header, all);
-        } catch (const Error& error) {
+        } catch (const std::exception& error) {
             options_.log(directory_.path_of(name).string() + ": its tool map is not used: " + error.what());
         }
     }
@@ -203,6 +218,15 @@ void Store::reject(const Found& found, const std::string& why) {
 }
 
 // ---- writing ----
+
+bool Store::is_whole(const std::string& name) const {
+    try {
+        chain_of(name);
+        return true;
+    } catch (const KvError&) {
+        return false;
+    }
+}
 
 // A file that lacks its beginning is in the way of its successor.
 bool Store::is_known(const std::string& name) {
@@ -224,20 +248,20 @@ const Directory::Entry* Store::find_parent(std::span<const TokenId> tokens, std:
             by_length.emplace(entry.header.n_tokens, &key);
         }
     }
-    const Directory::Entry* best = nullptr;
+    std::vector<const std::string*> beginnings;
     Sha1 sha1;
     std::size_t done = 0;
     for (const auto& [length, candidate] : by_length) {
         sha1.update(std::as_bytes(tokens.subspan(done, length - done)));
         done = length;
-        const Directory::Entry& entry = directory_.entries().at(*candidate);
-        const bool is_orphan =
-            !entry.header.parent.empty() && !directory_.entries().contains(entry.header.parent);
-        if (is_orphan || entry.header.tokens_sha1 != sha1.hex()) continue;
-        best = &entry;
-        name = *candidate;
+        if (directory_.entries().at(*candidate).header.tokens_sha1 == sha1.hex())
+            beginnings.push_back(candidate);
     }
-    return best;
+    const auto longest = std::find_if(beginnings.rbegin(), beginnings.rend(),
+                                      [this](const std::string* candidate) { return is_whole(*candidate); });
+    if (longest == beginnings.rend()) return nullptr;
+    name = **longest;
+    return &directory_.entries().at(name);
 }
 
 FileHeader Store::make_header(const Save& save, const Key& key, std::span<const TokenId> tokens) {
@@ -304,6 +328,11 @@ Store::Saved Store::try_save(const Save& save) {
             directory_.set_used(name);
             return Saved::known;
         }
+        if (directory_.is_foreign(name)) {
+            options_.log(directory_.path_of(name).string() +
+                         ": is not ours, so a checkpoint that would have this name is not written");
+            return Saved::taken;
+        }
         header = make_header(save, key, tokens);
         if (save.tool_map) tool_map = encode_tool_map(save.tool_map(header.text));
         header.tool_map_bytes = tool_map.size();
@@ -317,6 +346,7 @@ Store::Saved Store::try_save(const Save& save) {
         }
         file.emplace(std::move(*reserved));
     }
+    file->file().reserve(header.file_bytes());
     write(save, header, tool_map, *file);
     file->commit();
     const std::lock_guard lock(mutex_);

@@ -73,7 +73,8 @@ class Store {
         // Calls whose blocks the text holds.
         std::function<std::vector<ToolMapEntry>(std::string_view text)> tool_map;
     };
-    enum class Saved : std::uint8_t { written, known, no_room, failed };
+    // taken: a file that is not ours has the name.
+    enum class Saved : std::uint8_t { written, known, taken, no_room, failed };
     // Writes what the longest stored beginning of this checkpoint lacks. Never throws: a failure is logged.
     Saved save(const Save& save);
 
@@ -85,10 +86,12 @@ class Store {
 
   private:
     bool is_usable(const FileHeader& header) const;
-    std::vector<std::string> chain_of(const std::string& name);
-    void load_piece(const std::string& name, CheckpointLoader& loader, bool is_last, Loaded& loaded);
+    std::vector<std::string> chain_of(const std::string& name) const;
+    struct Loading;
+    void load_piece(const std::string& name, Loading& loading) const;
     // The longest stored checkpoint that this one goes on from; nullptr: none.
     const Directory::Entry* find_parent(std::span<const TokenId> tokens, std::string& name) const;
+    bool is_whole(const std::string& name) const;
     bool is_known(const std::string& name);
     FileHeader make_header(const Save& save, const Key& key, std::span<const TokenId> tokens);
     void write(const Save& save, FileHeader& header, const std::string& tool_map, Directory::Reserved& file);

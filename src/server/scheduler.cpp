@@ -141,6 +141,8 @@ void Scheduler::finish_all() {
     for (Slot& slot : slots_) {
         checkpointer_.save_end(slot.session->mark(), slot.n_saved, slot.visible, kv::Reason::shutdown);
     }
+    // Clients may have left what is being read for them, and it would wake us when we are gone.
+    if (checkpointer_.has_disk()) checkpointer_.disk().finish_reading();
     publish_status();
 }
 

@@ -245,6 +245,7 @@ void Scheduler::finish(Slot& slot, const ApiError* failure) {
     if (failure == nullptr && slot.job->starts_another()) {
         slot.target = slot.job->prompt(slot.session->tokens()).tokens;
         slot.session->rewind(slot.n_prompt);
+        slot.n_saved = std::min(slot.n_saved, slot.n_prompt);
         start(slot);
         return;
     }
