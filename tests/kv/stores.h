@@ -19,6 +19,9 @@ namespace ds4::test {
 // A store of checkpoints of the golden model. Its tokens have no text, so a text is made up from their ids.
 class Stores : public testing::Test {
   protected:
+    explicit Stores(const std::filesystem::path& parent = std::filesystem::temp_directory_path())
+        : directory(parent) {}
+
     static Engine& engine() {
         static const AlphaFiles files;
         static const std::unique_ptr<Engine> loaded = [] {
