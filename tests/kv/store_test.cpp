@@ -141,6 +141,67 @@ TEST_F(Stores, AMissingBeginningIsAMiss) {
     EXPECT_THAT(files(".bad"), SizeIs(1));
 }
 
+TEST_F(Stores, AFileUnderAnotherNameIsAMiss) {
+    // Keys of the same length, so that only the text tells them apart.
+    std::vector<TokenId> other(ids.begin(), ids.begin() + 40);
+    std::swap(other[20], other[21]);
+    const auto path_of = [&](std::span<const TokenId> tokens) {
+        return directory.path() / "kv" / (kv::key_name(text_of(tokens), false) + ".kv");
+    };
+    Store(options(), engine()).save(save_of(session(40)->mark()));
+    std::filesystem::copy_file(path_of(std::span(ids).first(40)), path_of(other));
+    Store store(options(), engine());
+    ASSERT_THAT(store.find(key_of(other)), SizeIs(1));
+    EXPECT_FALSE(store.load(store.find(key_of(other)).front()));
+    EXPECT_THAT(log.back(), HasSubstr("is not what its name says; set aside"));
+    EXPECT_TRUE(store.load(store.find(key_of(ids)).front()));
+}
+
+TEST_F(Stores, AnotherProgramsFileKeepsItsName) {
+    const auto save = save_of(session(40)->mark());
+    Store(options(), engine()).save(save);
+    const auto path = files().front();
+    std::string bytes = test::read_file(path);
+    bytes.replace(kv::kEnvelopeBytes + save.key().text.size(), 4, "DSV4");
+    test::write_file(path, bytes);
+    Store store(options(), engine());
+    EXPECT_THAT(store.find(key_of(ids)), SizeIs(0));
+    EXPECT_EQ(store.save(save), Store::Saved::taken);
+    EXPECT_EQ(test::read_file(path), bytes);
+    std::filesystem::remove(path);
+    EXPECT_EQ(store.save(save), Store::Saved::written);
+}
+
+// Another model's server has written its own state of the same text over ours.
+TEST_F(Stores, ABeginningThatIsAnotherModelsByNow) {
+    const auto live = session(30);
+    const CheckpointPtr first = live->mark();
+    live->append(std::span(ids).subspan(30, 30));
+    const CheckpointPtr second = live->mark();
+    {
+        Store store(options(), engine());
+        store.save(save_of(first));
+        store.save(save_of(second));
+    }
+    const auto path =
+        directory.path() / "kv" / (kv::key_name(text_of(std::span(ids).first(30)), false) + ".kv");
+    std::string bytes = test::read_file(path);
+    kv::FileHeader header = kv::decode_header(std::as_bytes(std::span(bytes)), bytes.size());
+    header.fingerprint = std::string(40, 'a');
+    const std::string encoded = kv::encode_header(header);
+    bytes.replace(0, encoded.size(), encoded);
+    test::write_file(path, bytes);
+    Store store(options(), engine());
+    const auto found = store.find(key_of(ids));
+    ASSERT_THAT(lengths(found), ElementsAre(60));
+    EXPECT_FALSE(store.load(found.front()));
+    EXPECT_EQ(test::read_file(path), bytes);
+    // What is saved again needs nothing of theirs.
+    EXPECT_EQ(store.save(save_of(second)), Store::Saved::written);
+    ASSERT_THAT(lengths(store.find(key_of(ids))), ElementsAre(60));
+    EXPECT_EQ(finish(store.load(store.find(key_of(ids)).front())->points.back()), finish(second));
+}
+
 TEST_F(Stores, OtherModelsAndContextsAreLeftAlone) {
     Store(options(), engine()).save(save_of(session(60)->mark()));
     kv::StoreOptions o = options();
@@ -156,12 +217,25 @@ TEST_F(Stores, OtherModelsAndContextsAreLeftAlone) {
     EXPECT_THAT(files(), SizeIs(1));
 }
 
-TEST_F(Stores, AClockThatGoesBackwardsDeletesNothingEarly) {
+TEST_F(Stores, AClockThatGoesBackwards) {
     Store(options(), engine()).save(save_of(session(60)->mark()));
+    const auto used = session(130);
+    Store(options(), engine()).save(save_of(used->mark()));
+    kv::StoreOptions o = options();
+    o.max_bytes = Store(options(), engine()).totals().n_bytes + 100;
     clock -= 1'000'000;
-    Store store(options(), engine());
-    EXPECT_EQ(store.find(key_of(ids)).size(), 1U);
+    Store store(o, engine());
+    EXPECT_THAT(store.find(key_of(ids)), SizeIs(2));
     EXPECT_TRUE(store.load(store.find(key_of(ids)).front()));
+    // A file from the future goes like any other.
+    std::vector<TokenId> other(ids.begin(), ids.begin() + 50);
+    other[0] = 7;
+    const auto live = engine().new_session();
+    live->append(other);
+    EXPECT_EQ(store.save(save_of(live->mark())), Store::Saved::written);
+    EXPECT_LE(store.totals().n_bytes, o.max_bytes);
+    EXPECT_THAT(store.find(key_of(other)), SizeIs(1));
+    EXPECT_THAT(log, SizeIs(0));
 }
 
 }  // namespace
