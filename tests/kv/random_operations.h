@@ -51,12 +51,14 @@ class RandomOperations : public Stores {
     void leave_litter();
     std::uint64_t bytes_on_disk();
     void check_budget();
+    void check_beginnings();
 
     std::mt19937 random_;
     Oracle oracle_{engine()};
     std::array<std::unique_ptr<kv::Store>, 2> stores_;
     std::vector<std::unique_ptr<Session>> sessions_;
     std::vector<std::vector<TokenId>> past_;
+    bool is_calm_ = true;            // nobody but the stores touches the directory
     bool is_tampered_ = false;       // since the directory was empty
     std::uint64_t allowed_bytes_ = 0;
     Counts counts_;
