@@ -9,7 +9,9 @@
 
 #include "apps/app.h"
 #include "apps/bench/commands.h"
+#include "backend/cpu/cpu_backend.h"
 #include "kv/store.h"
+#include "model/kv_state.h"
 #include "tokenizer/tokenizer.h"
 
 namespace ds4::bench {
@@ -53,6 +55,37 @@ std::vector<TokenId> random_tokens(const Engine& engine, std::int64_t n) {
     for (TokenId& t : tokens)
         t = static_cast<TokenId>(random() % static_cast<std::uint32_t>(engine.info().vocab));
     return tokens;
+}
+
+// Decoding waits while a point is taken. What that costs depends on the shapes alone, so it can be seen with
+// those of Flash (model.md 1) without its weights.
+void print_point_of_flash(int runs) {
+    Config flash;
+    flash.n_layers = 43;
+    flash.ratios = {0, 0};
+    while (static_cast<std::int64_t>(flash.ratios.size()) < flash.n_layers)
+        flash.ratios.push_back(flash.ratios.size() % 2 == 0 ? 4 : 128);
+    flash.head_dim = 512;
+    flash.rope_dims = 64;
+    flash.index_dim = 128;
+    flash.window = 128;
+    const auto backend = make_cpu_backend(1);
+    const KvLayout layout(flash, flash.ratios, quant::KvFormat::packed);
+    KvState state(layout, *backend);
+    std::printf("\ntaking a point of DeepSeek V4 Flash, medians of %d:\n", runs);
+    for (const std::int64_t n : {1023, 1024}) {
+        const std::vector<TokenId> tokens(static_cast<std::size_t>(n - state.n_tokens()));
+        state.reserve(n - state.n_tokens());
+        state.advance(tokens);
+        std::vector<double> times;
+        for (int run = 0; run < runs; ++run) {
+            const auto begin = Clock::now();
+            const KvCheckpoint point = state.checkpoint();
+            times.push_back(milliseconds_since(begin));
+        }
+        std::printf("  after %lld tokens  %5.1f MB  %5.2f ms\n", static_cast<long long>(n),
+                    static_cast<double>(layout.state_bytes(n)) / 1e6, median(times));
+    }
 }
 
 // A directory of its own, away with it at the end.
@@ -207,6 +240,7 @@ int run(Options o) {
     o.engine.max_context = std::max(o.conversation, *std::max_element(lengths.begin(), lengths.end()));
     Bench bench(o);
     bench.print_sizes();
+    print_point_of_flash(std::max(o.runs, 21));
     bench.print_lengths();
     bench.print_conversation();
     return 0;
