@@ -26,8 +26,8 @@ struct KvCheckpoint {
 
 // ---- rings and frontiers as bytes
 
-// One layer's own block (KvLayout::Layer) after n_tokens. Returns where the next layer's bytes begin; together
-// they are state_bytes(n_tokens).
+// One layer's own block (KvLayout::Layer) after n_tokens. Returns where the next layer's bytes begin;
+// together they are state_bytes(n_tokens).
 std::byte* encode_state(const KvLayout& layout, const KvLayout::Layer& layer, std::int64_t n_tokens,
                         const float* own, std::byte* state);
 // The inverse, every layer's own block, one after the other; slots without a token come back empty

@@ -231,8 +231,7 @@ std::vector<DocumentedLayer> decode_documented(const DocumentedModel& model, con
             layers[l].raw_rows.push_back(decode_attention_row(model, state.take(row_bytes)));
         const auto ratio = static_cast<std::size_t>(model.ratios[l]);
         const auto frontier = [&](std::size_t dim) {
-            const std::size_t count =
-                ratio == 128 ? n % 128 * dim : (n >= 4 ? 4 * dim : 0) + n % 4 * 2 * dim;
+            const std::size_t count = ratio == 128 ? n % 128 * dim : (n >= 4 ? 4 * dim : 0) + n % 4 * 2 * dim;
             return floats(state.take(count * sizeof(float)));
         };
         if (ratio == 0) continue;

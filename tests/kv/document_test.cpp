@@ -31,7 +31,8 @@ class Document : public Stores {
             last = live->mark();
             auto save = save_of(last, kv::Reason::continued);
             save.tool_map = [n](std::string_view) {
-                return std::vector<kv::ToolMapEntry>{{"call_" + std::to_string(n), "block " + std::to_string(n)}};
+                return std::vector<kv::ToolMapEntry>{
+                    {"call_" + std::to_string(n), "block " + std::to_string(n)}};
             };
             EXPECT_EQ(store.save(save), kv::Store::Saved::written);
         }
@@ -72,7 +73,8 @@ TEST_F(Document, AConversationGoesOnFromIt) {
     }
     std::vector<float> logits(chain.files.back().sections[3].size() / sizeof(float));
     std::memcpy(logits.data(), chain.files.back().sections[3].data(), logits.size() * sizeof(float));
-    const CheckpointPtr loaded = loader->finish(std::as_bytes(std::span(chain.files.back().sections[2])), logits);
+    const CheckpointPtr loaded =
+        loader->finish(std::as_bytes(std::span(chain.files.back().sections[2])), logits);
     EXPECT_EQ(finish(loaded), finish(last));
 }
 

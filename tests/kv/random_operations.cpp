@@ -262,7 +262,8 @@ void RandomOperations::damage(const fs::path& path) {
     std::string bytes = read_file(path);
     switch (below(4)) {
         case 0: {
-            char& byte = bytes[chance(30) ? below(std::min<std::size_t>(bytes.size(), 600)) : below(bytes.size())];
+            char& byte =
+                bytes[chance(30) ? below(std::min<std::size_t>(bytes.size(), 600)) : below(bytes.size())];
             byte = static_cast<char>(byte ^ (1 << below(8)));
             break;
         }

@@ -58,8 +58,8 @@ class RandomOperations : public Stores {
     std::array<std::unique_ptr<kv::Store>, 2> stores_;
     std::vector<std::unique_ptr<Session>> sessions_;
     std::vector<std::vector<TokenId>> past_;
-    bool is_calm_ = true;            // nobody but the stores touches the directory
-    bool is_tampered_ = false;       // since the directory was empty
+    bool is_calm_ = true;       // nobody but the stores touches the directory
+    bool is_tampered_ = false;  // since the directory was empty
     std::uint64_t allowed_bytes_ = 0;
     Counts counts_;
 };

@@ -33,8 +33,8 @@ std::string words(const std::string& word, int n) {
 Script talk() {
     return {{{"one" + kAnswers, words("answer ", 40)},
              {"two" + kAnswers, words("another ", 40)},
-             {"call" + kThinks, words("think ", 40) + "</think>Look." +
-                                    call_block("run", {{"command", words("much ", 60)}})}}};
+             {"call" + kThinks,
+              words("think ", 40) + "</think>Look." + call_block("run", {{"command", words("much ", 60)}})}}};
 }
 
 struct Usage {
@@ -53,8 +53,8 @@ class Moments : public testing::Test {
 
     static Usage ask(const ScriptedServer& server, const std::string& system, const std::string& text,
                      const Json& more) {
-        Json body = {{"messages",
-                      {{{"role", "system"}, {"content", system}}, {{"role", "user"}, {"content", text}}}}};
+        Json body = {
+            {"messages", {{{"role", "system"}, {"content", system}}, {{"role", "user"}, {"content", text}}}}};
         body.update(more);
         const auto answer = server.post("/v1/chat/completions", body.dump());
         EXPECT_EQ(answer.status, 200) << answer.body;

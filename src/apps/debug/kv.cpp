@@ -65,8 +65,8 @@ int list(const Options& o) {
     const Directory directory = open_directory(o);
     std::multimap<std::string, const std::pair<const std::string, Directory::Entry>*> children;
     for (const auto& entry : directory.entries()) {
-        children.emplace(
-            directory.lacks_beginning(entry.second) ? "missing" : entry.second.header.parent, &entry);
+        children.emplace(directory.lacks_beginning(entry.second) ? "missing" : entry.second.header.parent,
+                         &entry);
     }
     std::printf("name          tokens sha1\n");
     print_tree(children, "", 0);
