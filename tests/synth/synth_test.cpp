@@ -134,7 +134,7 @@ std::vector<float> logits_of(const std::filesystem::path& model) {
     o.max_batch = 64;
     const auto engine = Engine::open(o);
     const auto session = engine->new_session();
-    std::vector<TokenId> tokens(150);
+    std::vector<TokenId> tokens(40);
     for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<TokenId>(i * 37 % 1500);
     session->append(tokens);
     return {session->logits().begin(), session->logits().end()};
