@@ -28,7 +28,7 @@ using convert::Kind;
 
 // What one stream of random numbers fills. Part of what the file is: another size gives other bytes.
 constexpr std::size_t kBlocksPerSlab = 4096;
-constexpr std::size_t kSlabsPerWrite = 64;
+constexpr std::size_t kSlabsPerWrite = 8;  // a megabyte or two: still in the cache when it is copied
 
 quant::Type type_of(Recipe recipe, const convert::TableEntry& entry) {
     if (entry.kind == Kind::hash_table) return quant::Type::i32;
