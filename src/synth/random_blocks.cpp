@@ -108,22 +108,23 @@ void fill_floats(std::span<std::byte> out, Random& random, const std::byte* valu
     }
 }
 
-template <class T>
-void draw(T& field, Random& random) {
-    static_assert(sizeof field % 8 == 0);
-    std::array<std::uint64_t, sizeof field / 8> words;
+// Packed blocks have members at odd addresses, so these are bytes to it.
+template <std::size_t size>
+void draw(void* to, Random& random) {
+    static_assert(size % 8 == 0);
+    std::array<std::uint64_t, size / 8> words;
     for (std::uint64_t& word : words) word = random.next();
-    std::memcpy(&field, words.data(), sizeof field);
+    std::memcpy(to, words.data(), size);
 }
 
 void fill_codes(quant::BlockQ8_0& block, Random& random) {
     std::uint8_t bytes[32];
-    draw(bytes, random);
+    draw<sizeof bytes>(bytes, random);
     for (int i = 0; i < 32; ++i) block.q[i] = codes()[bytes[i]];
 }
 
 void fill_codes(quant::BlockQ2K& block, Random& random) {
-    draw(block.q, random);
+    draw<sizeof block.q>(block.q, random);
     std::uint64_t bits = random.next();
     for (std::uint8_t& s : block.scales) {
         const auto scale = static_cast<std::uint8_t>(8 | (bits & 7));
@@ -133,7 +134,7 @@ void fill_codes(quant::BlockQ2K& block, Random& random) {
 }
 
 void fill_codes(quant::BlockQ4K& block, Random& random) {
-    draw(block.q, random);
+    draw<sizeof block.q>(block.q, random);
     const std::uint64_t bits = random.next();
     std::uint8_t s[8];
     for (int j = 0; j < 8; ++j) s[j] = static_cast<std::uint8_t>(32 | (bits >> 5 * j & 31));
@@ -145,7 +146,8 @@ void fill_codes(quant::BlockQ4K& block, Random& random) {
 }
 
 void fill_codes(quant::BlockIQ2XXS& block, Random& random) {
-    draw(block.groups, random);
+    draw<sizeof block.groups>(reinterpret_cast<std::byte*>(&block) + offsetof(quant::BlockIQ2XXS, groups),
+                              random);
 }
 
 template <class Block>

@@ -28,7 +28,7 @@ using convert::Kind;
 
 // What one stream of random numbers fills. Part of what the file is: another size gives other bytes.
 constexpr std::size_t kBlocksPerSlab = 4096;
-constexpr std::size_t kSlabsPerWrite = 64;
+constexpr std::size_t kSlabsPerWrite = 8;  // a megabyte or two: still in the cache when it is copied
 
 quant::Type type_of(Recipe recipe, const convert::TableEntry& entry) {
     if (entry.kind == Kind::hash_table) return quant::Type::i32;
@@ -92,8 +92,6 @@ class Synthesizer {
 
     SynthResult run() {
         const std::vector<PlannedTensor> tensors = plan(options_);
-        convert::write_metadata(options_.config, "deepseek4", options_.name, writer_);
-        convert::write_vocabulary(made_up_vocabulary(options_.config.vocab_size), options_.config, writer_);
         for (const PlannedTensor& t : tensors) {
             if (t.alias_of.empty()) {
                 writer_.add_tensor(t.name, t.type, t.ne);
@@ -102,6 +100,8 @@ class Synthesizer {
             }
         }
         check_space();
+        convert::write_metadata(options_.config, "deepseek4", options_.name, writer_);
+        convert::write_vocabulary(made_up_vocabulary(options_.config.vocab_size), options_.config, writer_);
         writer_.begin();
         for (const PlannedTensor& t : tensors) {
             result_.tensor_bytes += bytes_of(t);

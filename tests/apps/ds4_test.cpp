@@ -41,8 +41,8 @@ TEST(Ds4, AnswersAQuestionWithTheBundledModel) {
 }
 
 TEST(Ds4, ProfilesAnAnswer) {
-    const ProgramResult r = run_program(
-        "ds4", {"-p", "What is the capital of France?", "--nothink", "--temp", "0", "--profile"});
+    const ProgramResult r =
+        run_program("ds4", {"-p", "What is the capital of France?", "--nothink", "--temp", "0", "--profile"});
     EXPECT_EQ(r.status, 0) << r.err;
     EXPECT_THAT(r.out, HasSubstr("Paris"));
     for (const char* part : {"prefill of ", "decode of ", "matmul Q8_0", "attention", "HCA layers"})

@@ -21,6 +21,8 @@
 #include <vector>
 
 #include "ds4/engine.h"
+#include "synth/small_model.h"
+#include "temporary_directory.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define DS4_SANITIZED 1
@@ -89,23 +91,25 @@ int posix_memalign(void** memory, std::size_t alignment, std::size_t bytes) {
 namespace ds4 {
 namespace {
 
-constexpr std::int64_t kPrefill = 300;  // the indexer of the bundled model chooses from 256 on
-constexpr std::int64_t kWarmUp = 16;
-constexpr std::int64_t kDecoded = 150;  // no new page, no point
+constexpr std::int64_t kResumed = 257;  // one token into the second page
+constexpr std::int64_t kPrefill = 240;  // on from there, nearly to the third
+constexpr std::int64_t kWarmUp = 10;
 
 class DecodeLoop {
   public:
     DecodeLoop() {
+        // Q8_0, Q2_K, IQ2_XXS, F16 and F32; all kinds of layers; an indexer that chooses.
+        const synth::SynthOptions model = test::small_model(directory_ / "model.gguf");
+        synth::write_model(model);
         EngineOptions o;
-        o.model = DS4_MODELS "/ds4-tiny.gguf";
+        o.model = model.out;
         o.threads = 2;
         engine_ = Engine::open(o);
         session_ = engine_->new_session();
-        std::vector<TokenId> prompt(static_cast<std::size_t>(kPrefill));
-        for (std::size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<TokenId>(i * 31 % 8000);
-        session_->append(prompt);
+        append(kResumed);
         const CheckpointPtr point = session_->mark();
         session_ = engine_->resume({&point, 1});
+        append(kPrefill);
         decode(kWarmUp);
     }
 
@@ -123,6 +127,13 @@ class DecodeLoop {
     }
 
   private:
+    void append(std::int64_t n) {
+        std::vector<TokenId> tokens(static_cast<std::size_t>(n));
+        for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<TokenId>(i * 31 % 1500);
+        session_->append(tokens);
+    }
+
+    test::TemporaryDirectory directory_;
     std::unique_ptr<Engine> engine_;
     std::unique_ptr<Session> session_;
 };
@@ -131,7 +142,7 @@ TEST(DecodeLoop, AllocatesOnlyWhereAPageIsFull) {
     DecodeLoop loop;
     std::vector<std::int64_t> allocating;  // tokens before the step
     allocating.reserve(16);
-    while (loop.n_tokens() < 640 && allocating.size() < 16) {
+    while (loop.n_tokens() < 530 && allocating.size() < 16) {
         const std::int64_t before = loop.n_tokens();
         n_allocations = 0;
         counting = true;
@@ -213,8 +224,9 @@ void forbid_calls() {
 TEST(DecodeLoopDeathTest, CallsNothingOfTheSystemButToWait) {
     const auto decode = [] {
         DecodeLoop loop;
+        loop.decode(10);  // over the end of the page
         forbid_calls();
-        loop.decode(kDecoded);
+        loop.decode(150);
         ::_exit(0);
     };
     EXPECT_EXIT(decode(), testing::ExitedWithCode(0), "");
