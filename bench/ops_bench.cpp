@@ -113,7 +113,10 @@ class Bench {
     }
 
     // The threads of the pool are awake between the operations of a step.
-    void wake() { backend_->add(wake_.slice(0, 2), wake_.slice(2, 2)); }
+    void wake() {
+        constexpr int kLoops = 200;
+        for (int i = 0; i < kLoops; ++i) backend_->add(wake_.slice(0, 2), wake_.slice(2, 2));
+    }
 
     Rows gaussian(std::int64_t width) { return device_.rows(random_.gaussian(n_ * width), width); }
 
