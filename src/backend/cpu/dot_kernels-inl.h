@@ -59,13 +59,11 @@ inline const ActivationChunk* chunks_of_row(const Activations& x, std::size_t r)
 // Adds the product of part p of a chunk to its lanes.
 template <bool kAffine>
 HWY_INLINE void add_part(const WeightPart<kAffine>& w, const ActivationChunk& act, std::size_t p, F32& sums) {
-    I32 even = start_dot<!kAffine>(load_sums(act, p));
-    I32 odd = zero_i32();
-    for (std::size_t j = 0; j < 8; j += 2) {
-        even = dot_add<!kAffine>(even, w.code[j], load_codes(act.code + j * kRegister, p));
-        odd = dot_add<!kAffine>(odd, w.code[j + 1], load_codes(act.code + (j + 1) * kRegister, p));
+    I32 dots[4] = {start_dot<!kAffine>(load_sums(act, p)), zero_i32(), zero_i32(), zero_i32()};
+    for (std::size_t j = 0; j < 8; ++j) {
+        dots[j % 4] = dot_add<!kAffine>(dots[j % 4], w.code[j], load_codes(act.code + j * kRegister, p));
     }
-    F32 t = mul(to_f32(add(even, odd)), w.scale);
+    F32 t = mul(to_f32(add(add(dots[0], dots[1]), add(dots[2], dots[3]))), w.scale);
     if constexpr (kAffine) {
         t = neg_mul_add(to_f32(pair_dot(w.minimum, load_sums(act, p))), w.minimum_scale, t);
     }
@@ -148,7 +146,7 @@ class Prefetch {
 
     HWY_INLINE void step() {
         for (std::size_t i = 0; i < lines_ && rows_left_ != 0; ++i) {
-            hwy::Prefetch(row_ + at_);
+            __builtin_prefetch(row_ + at_, 0, 2);
             at_ += kLine;
             if (at_ < end_) continue;
             at_ = begin_;
