@@ -382,7 +382,7 @@ void multiply_float_rows(const WeightRows& w, Activations x, float* y, std::size
 
 template <class Format>
 void multiply_floats(WeightRows w, const Activations& x, float* y, std::size_t y_stride) {
-    for (; w.n >= kFloatRows; w.data += kFloatRows * w.row_bytes, w.n -= kFloatRows, y += kFloatRows) {
+    for (; x.n > kFloatActs && w.n >= kFloatRows; w.data += kFloatRows * w.row_bytes, w.n -= kFloatRows, y += kFloatRows) {
         multiply_float_rows<Format, kFloatRows>(w, x, y, y_stride);
     }
     for (; w.n != 0; w.data += w.row_bytes, --w.n, ++y) multiply_float_rows<Format, 1>(w, x, y, y_stride);
