@@ -30,6 +30,8 @@ DS4_KERNELS_BEGIN
 template <class Format>
 class ChunksOfRow {
   public:
+    static constexpr std::size_t kBytes = kChunk / Format::kBlockValues * Format::kBlockBytes;
+
     HWY_INLINE ChunksOfRow(const std::byte* w, std::size_t n) : w_(w), n_whole_(n / kChunk) {
         const std::size_t rest = n % kChunk / Format::kBlockValues * Format::kBlockBytes;
         if (rest == 0) return;
@@ -41,12 +43,18 @@ class ChunksOfRow {
     }
 
   private:
-    static constexpr std::size_t kBytes = kChunk / Format::kBlockValues * Format::kBlockBytes;
-
     const std::byte* w_;
     std::size_t n_whole_;
     std::byte padded_[kBytes];
 };
+
+// How far ahead of their use weights are asked for: pages of 4 KiB end the hardware's own prefetching. They
+// are used once.
+inline constexpr std::size_t kPrefetchAhead = std::size_t{8} << 10;
+
+HWY_INLINE void prefetch_ahead(const std::byte* p, std::size_t bytes) {
+    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + kPrefetchAhead + i, 0, 0);
+}
 
 // ---- Few activation rows
 
@@ -81,6 +89,7 @@ HWY_NOINLINE void dot_row(const std::byte* w, std::size_t n, const Activations& 
     }
     const ChunksOfRow<Format> chunks(w, n);
     for (std::size_t c = 0; c < chunks_of(n); ++c) {
+        prefetch_ahead(w + c * chunks.kBytes, chunks.kBytes);
         for (std::size_t p = 0; p < kParts; ++p) {
             WeightPart<Format::kAffine> part;
             Format::decode(chunks[c], p, part);
@@ -274,7 +283,7 @@ void multiply_panel(const WeightBlock<kAffine>* blocks, std::size_t n_blocks, co
 // The products with at most kPanelActs activation rows. w.n is a multiple of kBlockRows.
 template <class Format>
 HWY_NOINLINE void multiply_panels(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
-    constexpr std::size_t kChunkBytes = kChunk / Format::kBlockValues * Format::kBlockBytes;
+    constexpr std::size_t kChunkBytes = ChunksOfRow<Format>::kBytes;
     WeightBlock<Format::kAffine> blocks[kPanelBlocks];
     LaneSums carried[kPanelActs];
     const std::size_t n_chunks = chunks_of(w.width);
@@ -330,6 +339,7 @@ HWY_NOINLINE void multiply_float_block(const WeightRows& w, const Activations& x
     }
     std::size_t i = 0;
     for (; i + 2 * kLanes <= w.width; i += 2 * kLanes) {
+        if constexpr (kRows == 1) prefetch_ahead(w.data + i * Format::kBytes, 2 * kLanes * Format::kBytes);
         for (std::size_t s = 0; s < kRegisters; ++s) {
             const std::size_t at = i + s * kPartLanes;
             F32 weights[kRows];
@@ -382,7 +392,8 @@ void multiply_float_rows(const WeightRows& w, Activations x, float* y, std::size
 
 template <class Format>
 void multiply_floats(WeightRows w, const Activations& x, float* y, std::size_t y_stride) {
-    for (; x.n > kFloatActs && w.n >= kFloatRows; w.data += kFloatRows * w.row_bytes, w.n -= kFloatRows, y += kFloatRows) {
+    for (; x.n > kFloatActs && w.n >= kFloatRows;
+         w.data += kFloatRows * w.row_bytes, w.n -= kFloatRows, y += kFloatRows) {
         multiply_float_rows<Format, kFloatRows>(w, x, y, y_stride);
     }
     for (; w.n != 0; w.data += w.row_bytes, --w.n, ++y) multiply_float_rows<Format, 1>(w, x, y, y_stride);
