@@ -83,7 +83,7 @@ std::size_t find_bad_scale(const std::byte* blocks, std::size_t n_blocks) {
 }  // namespace
 
 constinit const std::array<std::uint64_t, 256> kIq2xxsGrid = expand_grid();
-constinit const std::array<std::uint8_t, 1024> kIq2xxsNibbles = pair_codes();
+alignas(64) constinit const std::array<std::uint8_t, 1024> kIq2xxsNibbles = pair_codes();
 
 constinit const Format kIQ2XXS{Type::iq2_xxs, "IQ2_XXS", 256,           sizeof(BlockIQ2XXS),
                                decode,        nullptr,   find_bad_scale};

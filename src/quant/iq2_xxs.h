@@ -28,7 +28,7 @@ extern const std::array<std::uint64_t, 256> kIq2xxsGrid;
 
 // The same as codes 0, 1, 2: byte 256 k + r holds elements k (low nibble) and k + 4 (high) of row r. Small
 // enough for look-ups in registers.
-extern const std::array<std::uint8_t, 1024> kIq2xxsNibbles;
+alignas(64) extern const std::array<std::uint8_t, 1024> kIq2xxsNibbles;
 
 // Signs of a tuple from its 7-bit index: bit j set means element j is negative; bit 7 makes their number
 // even.

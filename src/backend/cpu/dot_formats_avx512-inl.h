@@ -44,11 +44,11 @@ constexpr std::array<std::uint8_t, 64> byte_table(const From& from) {
 // Two groups of 32 bytes, each as the 32-bit words (j, 8 + j, 16 + j, 24 + j), j = 0 .. 7.
 HWY_INLINE __m512i load_words(const std::byte* low, const std::byte* high) {
     // Byte k of 64: of word k / 4 % 8; 64 and more number the bytes of the second register.
-    static constexpr auto kFrom =
+    alignas(kRegister) static constexpr auto kFrom =
         byte_table([](std::size_t k) { return k / 32 * 64 + k % 4 * 8 + k / 4 % 8; });
     const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(low));
     const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(high));
-    return _mm512_permutex2var_epi8(_mm512_castsi256_si512(a), _mm512_loadu_si512(kFrom.data()),
+    return _mm512_permutex2var_epi8(_mm512_castsi256_si512(a), _mm512_load_si512(kFrom.data()),
                                     _mm512_castsi256_si512(b));
 }
 
@@ -101,13 +101,13 @@ struct FormatQ8_0 {
     // The scale of block g is word 17g of the chunk: words 2i and 2i + 17 of the i-th 64 bytes are the scales
     // of blocks 2i and 2i + 1, and go to places 2i and 2i + 1.
     static HWY_INLINE F32 scales(const std::byte* w) {
-        static constexpr auto kFrom = [] {
+        alignas(kRegister) static constexpr auto kFrom = [] {
             std::array<std::uint16_t, 32> from{};
             for (std::size_t i = 0; i < 16; ++i)
                 from[i] = static_cast<std::uint16_t>(i % 2 == 0 ? i : i + 16);
             return from;
         }();
-        const __m512i from = _mm512_loadu_si512(kFrom.data());
+        const __m512i from = _mm512_load_si512(kFrom.data());
         __m512i words = _mm512_setzero_si512();
         for (std::size_t i = 0; i < 8; ++i) {
             words = _mm512_mask_permutexvar_epi16(words, __mmask32{3} << (2 * i), from,
@@ -125,13 +125,14 @@ struct FormatMxfp4 {
 
     static HWY_INLINE void decode(const std::byte* w, std::size_t, WeightPart<false>& out) {
         // Word j of a group wants bytes j and 8 + j twice: for their low and for their high nibbles.
-        static constexpr auto kFrom =
+        alignas(kRegister) static constexpr auto kFrom =
             byte_table([](std::size_t k) { return k / 32 * 64 + k % 2 * 8 + k / 4 % 8; });
         // By the low four bits of a byte; a permutation's index has six.
-        static constexpr auto kCodes = byte_table([](std::size_t k) { return 128 + kDoubledE2m1[k % 16]; });
+        alignas(kRegister) static constexpr auto kCodes =
+            byte_table([](std::size_t k) { return 128 + kDoubledE2m1[k % 16]; });
         const std::byte* q = w + offsetof(quant::BlockMxfp4, q);
-        const __m512i from = _mm512_loadu_si512(kFrom.data());
-        const __m512i codes = _mm512_loadu_si512(kCodes.data());
+        const __m512i from = _mm512_load_si512(kFrom.data());
+        const __m512i codes = _mm512_load_si512(kCodes.data());
         __m512i pair[8];
         for (std::size_t r = 0; r < 8; ++r) {
             const std::size_t g = r < 4 ? r : 4 + r;
@@ -152,12 +153,12 @@ struct FormatMxfp4 {
     // The exponent of block g is byte 17g of the chunk: bytes 4i + 17m of the i-th 64 bytes are those of
     // blocks 4i + m, m = 0 .. 3, and go to places 4i + m.
     static HWY_INLINE F32 scales(const std::byte* w) {
-        static constexpr auto kFrom = [] {
+        alignas(kRegister) static constexpr auto kFrom = [] {
             std::array<std::uint8_t, 64> from{};
             for (std::size_t i = 0; i < 16; ++i) from[i] = static_cast<std::uint8_t>(i + 16 * (i % 4));
             return from;
         }();
-        const __m512i from = _mm512_loadu_si512(kFrom.data());
+        const __m512i from = _mm512_load_si512(kFrom.data());
         __m512i bytes = _mm512_setzero_si512();
         for (std::size_t i = 0; i < 4; ++i) {
             bytes = _mm512_mask_permutexvar_epi8(bytes, __mmask64{15} << (4 * i), from,
@@ -186,9 +187,9 @@ struct FormatQ2K {
         const __m512i next_planes = _mm512_loadu_si512(next + offsetof(quant::BlockQ2K, q));
         const __m512i multiples = scale_multiples(w), next_multiples = scale_multiples(next);
         const __m512i plane_shifts = _mm512_broadcast_i32x4(_mm_set_epi32(6, 4, 2, 0));
-        const __m512i rows = _mm512_loadu_si512(kRows.data());
+        const __m512i rows = _mm512_load_si512(kRows.data());
         for (std::size_t j = 0; j < 8; ++j) {
-            const __m512i from = _mm512_loadu_si512(kFrom[j].data());
+            const __m512i from = _mm512_load_si512(kFrom[j].data());
             const __m512i bytes = _mm512_permutex2var_epi8(planes, from, next_planes);
             const __m512i codes = _mm512_srlv_epi32(bytes, plane_shifts);
             constexpr int kMaskedOr = 0xea;  // (a & b) | c
@@ -208,7 +209,7 @@ struct FormatQ2K {
   private:
     // Group 4h + p of a block is plane p of its bytes 32h .. 32h + 31; byte k of a register belongs to lane k
     // / 4.
-    static constexpr auto kFrom = [] {
+    alignas(kRegister) static constexpr auto kFrom = [] {
         std::array<std::array<std::uint8_t, 64>, 8> from{};
         for (std::size_t j = 0; j < 8; ++j) {
             from[j] =
@@ -217,7 +218,9 @@ struct FormatQ2K {
         return from;
     }();
     // Where its sub-block begins in the tables of scale_multiples.
-    static constexpr auto kRows = byte_table([](std::size_t k) { return 4 * (k / 4 * 2 + k % 4 / 2); });
+    alignas(kRegister) static constexpr auto kRows = byte_table([](std::size_t k) {
+        return 4 * (k / 4 * 2 + k % 4 / 2);
+    });
 
     // {0, s, 2s, 3s} for the scale s of each of the 16 sub-blocks: a table that turns codes into their
     // products with the scale.
@@ -311,10 +314,10 @@ struct FormatIQ2XXS {
         const __m512i sign_bits = _mm512_gf2p8affine_epi64_epi8(signs, matrix, 0);
         const std::uint8_t* table = quant::kIq2xxsNibbles.data() + 256 * k;
         const __mmask64 upper_half = _mm512_movepi8_mask(rows);
-        const __m512i lower = _mm512_maskz_permutex2var_epi8(~upper_half, _mm512_loadu_si512(table), rows,
-                                                             _mm512_loadu_si512(table + 64));
-        const __m512i upper = _mm512_maskz_permutex2var_epi8(upper_half, _mm512_loadu_si512(table + 128),
-                                                             rows, _mm512_loadu_si512(table + 192));
+        const __m512i lower = _mm512_maskz_permutex2var_epi8(~upper_half, _mm512_load_si512(table), rows,
+                                                             _mm512_load_si512(table + 64));
+        const __m512i upper = _mm512_maskz_permutex2var_epi8(upper_half, _mm512_load_si512(table + 128), rows,
+                                                             _mm512_load_si512(table + 192));
         constexpr int kOr = 0xfe;  // a | b | c
         const __m512i nibbles = _mm512_ternarylogic_epi32(lower, upper, sign_bits, kOr);
         // +-8, 25, 43, with 128 added, by the low three bits of a byte; a permutation's index has six, and
