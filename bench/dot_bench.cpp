@@ -30,20 +30,20 @@ using ds4::quant::Type;
 constexpr std::size_t kWeightBytes = std::size_t{512} << 20;
 constexpr std::size_t kRowsPerTask = 64;
 
-// Processor time of all threads: other work on the machine counts less than in wall-clock time.
-double processor_seconds() {
-    timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
+// Processor time of a single thread, since other work on the machine counts less in it; else wall-clock time.
 template <typename F>
 double best_seconds(const ThreadPool& pool, const F& f) {
+    const clockid_t clock = pool.size() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
+    const auto now = [clock] {
+        timespec t;
+        clock_gettime(clock, &t);
+        return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+    };
     double best = 1e9;
-    for (int i = 0; i < 5; ++i) {
-        const double start = processor_seconds();
+    for (int i = 0; i < 7; ++i) {
+        const double start = now();
         f();
-        best = std::min(best, (processor_seconds() - start) / pool.size());
+        best = std::min(best, now() - start);
     }
     return best;
 }
