@@ -3,6 +3,7 @@
 // same memory; with more of them the multiply-adds, beside what the integer dot product instruction does on
 // registers.
 #include <immintrin.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
@@ -10,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <new>
 #include <random>
 #include <string>
 #include <vector>
@@ -28,20 +30,20 @@ using ds4::quant::Type;
 constexpr std::size_t kWeightBytes = std::size_t{512} << 20;
 constexpr std::size_t kRowsPerTask = 64;
 
-// Processor time of all threads: other work on the machine counts less than in wall-clock time.
-double processor_seconds() {
-    timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
+// Processor time of a single thread, since other work on the machine counts less in it; else wall-clock time.
 template <typename F>
 double best_seconds(const ThreadPool& pool, const F& f) {
+    const clockid_t clock = pool.size() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
+    const auto now = [clock] {
+        timespec t;
+        clock_gettime(clock, &t);
+        return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+    };
     double best = 1e9;
-    for (int i = 0; i < 5; ++i) {
-        const double start = processor_seconds();
+    for (int i = 0; i < 7; ++i) {
+        const double start = now();
         f();
-        best = std::min(best, (processor_seconds() - start) / pool.size());
+        best = std::min(best, now() - start);
     }
     return best;
 }
@@ -53,6 +55,14 @@ void fill_with_weights(std::byte* bytes) {
         const std::uint64_t word = random() & 0xbbbfbbbfbbbfbbbf;
         std::memcpy(bytes + i, &word, sizeof word);
     }
+}
+
+// Pages of 4 KiB, as those of a mapped file.
+std::byte* map_weights() {
+    void* memory = ::mmap(nullptr, kWeightBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) throw std::bad_alloc();
+    ::madvise(memory, kWeightBytes, MADV_NOHUGEPAGE);
+    return static_cast<std::byte*>(memory);
 }
 
 // GB/s of a plain sum.
@@ -132,8 +142,7 @@ int main(int argc, char** argv) {
     const std::size_t width = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 4096;
     const std::string only = argc > 3 ? argv[3] : "";
     ThreadPool pool(n_threads);
-    ds4::cpu::Scratch<std::byte> memory;
-    std::byte* weights = memory.take(kWeightBytes);
+    std::byte* weights = map_weights();
     fill_with_weights(weights);
     const double read = read_limit(pool, weights);
     const double peak = ds4::cpu::has_avx512() ? multiply_limit(pool) : 0;

@@ -39,13 +39,16 @@ constexpr std::array<std::uint64_t, 256> expand_grid() {
     return grid;
 }
 
-constexpr std::array<std::uint8_t, 512> split_codes() {
-    std::array<std::uint8_t, 512> codes{};
-    for (std::size_t row = 0; row < 256; ++row) {
-        codes[row] = static_cast<std::uint8_t>(kGridCodes[row] & 255);
-        codes[256 + row] = static_cast<std::uint8_t>(kGridCodes[row] >> 8);
+constexpr std::array<std::uint8_t, 1024> pair_codes() {
+    std::array<std::uint8_t, 1024> nibbles{};
+    for (std::size_t k = 0; k < 4; ++k) {
+        for (std::size_t row = 0; row < 256; ++row) {
+            const unsigned low = (kGridCodes[row] >> (2 * k)) & 3,
+                           high = (kGridCodes[row] >> (2 * k + 8)) & 3;
+            nibbles[256 * k + row] = static_cast<std::uint8_t>(low | high << 4);
+        }
     }
-    return codes;
+    return nibbles;
 }
 
 void decode_group(const GroupIQ2XXS& group, float d, float* values) {
@@ -80,7 +83,7 @@ std::size_t find_bad_scale(const std::byte* blocks, std::size_t n_blocks) {
 }  // namespace
 
 constinit const std::array<std::uint64_t, 256> kIq2xxsGrid = expand_grid();
-constinit const std::array<std::uint8_t, 512> kIq2xxsCodes = split_codes();
+alignas(64) constinit const std::array<std::uint8_t, 1024> kIq2xxsNibbles = pair_codes();
 
 constinit const Format kIQ2XXS{Type::iq2_xxs, "IQ2_XXS", 256,           sizeof(BlockIQ2XXS),
                                decode,        nullptr,   find_bad_scale};

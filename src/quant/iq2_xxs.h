@@ -26,9 +26,9 @@ static_assert(sizeof(BlockIQ2XXS) == 66);
 // The codebook: byte j (from the lowest) of row r is the magnitude of element j, one of 8, 25, 43. 2 KiB.
 extern const std::array<std::uint64_t, 256> kIq2xxsGrid;
 
-// The same as codes 0, 1, 2 of two bits, element j at bits 2 (j % 4): bytes 0 .. 255 hold elements 0 .. 3 of
-// the rows, the others elements 4 .. 7. Small enough for tables in registers.
-extern const std::array<std::uint8_t, 512> kIq2xxsCodes;
+// The same as codes 0, 1, 2: byte 256 k + r holds elements k (low nibble) and k + 4 (high) of row r. Small
+// enough for look-ups in registers.
+alignas(64) extern const std::array<std::uint8_t, 1024> kIq2xxsNibbles;
 
 // Signs of a tuple from its 7-bit index: bit j set means element j is negative; bit 7 makes their number
 // even.

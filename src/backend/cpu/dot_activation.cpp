@@ -71,7 +71,7 @@ void encode_group(const float* x, const Scaling& scaling, std::size_t g, Activat
     if (scaling.inverse == 0) return;  // the codes are zero already
     std::int8_t codes[kGroup];
     encode_codes(x, scaling.inverse, codes);
-    for (std::size_t i = 0; i < kGroup; i += 4) std::memcpy(chunk.code + place_in_chunk(g, i), codes + i, 4);
+    for (std::size_t i = 0; i < kGroup; ++i) chunk.code[place_in_chunk(g, i)] = codes[i];
     for (std::size_t half = 0; half < 2; ++half) {
         int sum = 0;
         for (std::size_t i = 0; i < kGroup / 2; ++i) sum += codes[half * kGroup / 2 + i];

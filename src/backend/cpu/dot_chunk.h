@@ -9,15 +9,17 @@
 // The form in which quantised weights and activations meet, whatever the weight format.
 //
 // A row is cut into chunks of 512 values: 16 groups of 32, one group per 32-bit lane of a 64-byte register.
-// Eight registers hold a chunk; register j holds, side by side, the values 4j .. 4j + 3 of every group:
+// Eight registers hold a chunk; register j holds, side by side, the values j, 8 + j, 16 + j, 24 + j of every
+// group:
 //
-//     register j:   | group 0        | group 1        | ...  | group 15       |
-//                   | 4j .. 4j + 3   | 4j .. 4j + 3   |      | 4j .. 4j + 3   |
+//     register j:   | group 0               | group 1               | ... | group 15              |
+//                   | j, 8+j, 16+j, 24+j    | j, 8+j, 16+j, 24+j    |     | j, 8+j, 16+j, 24+j    |
 //
 // An instruction that adds the products of four neighbouring bytes to a 32-bit lane (vpdpbusd, sdot) thus
 // leaves, after eight of them, the complete integer dot product of group g in lane g, and nothing is ever
 // added across lanes before the end of the row. Integers are exact, so the instruction set and its register
-// width do not matter. In f32, lane g then does, chunk after chunk,
+// width do not matter. (Any four values would do; these are the ones that a look-up of IQ2_XXS yields for its
+// four tuples of 8.) In f32, lane g then does, chunk after chunk,
 //
 //     sum[g] = fma(t, activation scale, sum[g])   with   t = dot * weight scale                 (symmetric)
 //                                                        t = fma(-m, minimum scale, that)       (affine)
@@ -40,7 +42,7 @@ constexpr std::size_t chunks_of(std::size_t n) {
 
 // Where value i of group g stands in the 512 bytes of a chunk.
 constexpr std::size_t place_in_chunk(std::size_t g, std::size_t i) {
-    return i / 4 * kRegister + 4 * g + i % 4;
+    return i % 8 * kRegister + 4 * g + i / 8;
 }
 
 // 512 activations: codes in -127 .. 127.

@@ -77,16 +77,25 @@ HWY_INLINE U8 bit_field(U8 bytes, int shift, std::uint8_t mask) {
     return hn::And(hn::BitCast(DU8(), shifted), hn::Set(DU8(), mask));
 }
 
-// From halves of groups to one group per lane: a 4 x 4 transposition of 32-bit words within every 16 bytes.
+// From halves of groups to one group per lane. Words (j, 8 + j, 16 + j, 24 + j) first, then, within every 16
+// bytes, a 4 x 4 transposition of them.
 HWY_INLINE void units_to_lanes(const U8 (&group)[4][2], Codes (&code)[8]) {
     using DU64 = hn::Repartition<std::uint64_t, D8>;
+    alignas(16) static constexpr std::uint8_t kHalfWords[16] = {0, 8,  1, 9,  2, 10, 3, 11,
+                                                                4, 12, 5, 13, 6, 14, 7, 15};
+    const U8 half_words = hn::LoadDup128(DU8(), kHalfWords);
+    hn::Vec<DU32> words[4][2];
+    for (std::size_t r = 0; r < 4; ++r) {
+        const auto low = hn::BitCast(DU16(), hn::TableLookupBytes(group[r][0], half_words));
+        const auto high = hn::BitCast(DU16(), hn::TableLookupBytes(group[r][1], half_words));
+        words[r][0] = hn::BitCast(DU32(), hn::InterleaveLower(DU16(), low, high));
+        words[r][1] = hn::BitCast(DU32(), hn::InterleaveUpper(DU16(), low, high));
+    }
     for (std::size_t h = 0; h < 2; ++h) {
-        const auto r0 = hn::BitCast(DU32(), group[0][h]), r1 = hn::BitCast(DU32(), group[1][h]);
-        const auto r2 = hn::BitCast(DU32(), group[2][h]), r3 = hn::BitCast(DU32(), group[3][h]);
-        const auto a = hn::BitCast(DU64(), hn::InterleaveLower(DU32(), r0, r1));
-        const auto b = hn::BitCast(DU64(), hn::InterleaveUpper(DU32(), r0, r1));
-        const auto c = hn::BitCast(DU64(), hn::InterleaveLower(DU32(), r2, r3));
-        const auto d = hn::BitCast(DU64(), hn::InterleaveUpper(DU32(), r2, r3));
+        const auto a = hn::BitCast(DU64(), hn::InterleaveLower(DU32(), words[0][h], words[1][h]));
+        const auto b = hn::BitCast(DU64(), hn::InterleaveUpper(DU32(), words[0][h], words[1][h]));
+        const auto c = hn::BitCast(DU64(), hn::InterleaveLower(DU32(), words[2][h], words[3][h]));
+        const auto d = hn::BitCast(DU64(), hn::InterleaveUpper(DU32(), words[2][h], words[3][h]));
         code[4 * h] = hn::BitCast(D8(), hn::InterleaveLower(DU64(), a, c));
         code[4 * h + 1] = hn::BitCast(D8(), hn::InterleaveUpper(DU64(), a, c));
         code[4 * h + 2] = hn::BitCast(D8(), hn::InterleaveLower(DU64(), b, d));

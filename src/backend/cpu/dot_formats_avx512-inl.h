@@ -33,11 +33,23 @@ struct FormatBf16 {
 
 // ---- Helpers
 
-// `low` in the lower 32 bytes, `high` in the upper.
-HWY_INLINE __m512i load_halves(const std::byte* low, const std::byte* high) {
-    const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(low));
-    return _mm512_inserti64x4(_mm512_castsi256_si512(v),
-                              _mm256_loadu_si256(reinterpret_cast<const __m256i*>(high)), 1);
+// From[k], a table of byte numbers, for an index register.
+template <class From>
+constexpr std::array<std::uint8_t, 64> byte_table(const From& from) {
+    std::array<std::uint8_t, 64> table{};
+    for (std::size_t k = 0; k < 64; ++k) table[k] = static_cast<std::uint8_t>(from(k));
+    return table;
+}
+
+// Two groups of 32 bytes, each as the 32-bit words (j, 8 + j, 16 + j, 24 + j), j = 0 .. 7.
+HWY_INLINE __m512i load_words(const std::byte* low, const std::byte* high) {
+    // Byte k of 64: of word k / 4 % 8; 64 and more number the bytes of the second register.
+    alignas(kRegister) static constexpr auto kFrom =
+        byte_table([](std::size_t k) { return k / 32 * 64 + k % 4 * 8 + k / 4 % 8; });
+    const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(low));
+    const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(high));
+    return _mm512_permutex2var_epi8(_mm512_castsi256_si512(a), _mm512_load_si512(kFrom.data()),
+                                    _mm512_castsi256_si512(b));
 }
 
 // Two f16 numbers, one for the lower eight lanes, one for the upper.
@@ -47,8 +59,8 @@ HWY_INLINE F32 load_scales(const std::byte* low, const std::byte* high) {
     return _mm512_cvtph_ps(_mm256_blend_epi32(a, b, 0xf0));
 }
 
-// From groups in the order of their values to one group per lane. In: pair[r] holds groups r and 4 + r,
-// pair[4 + r] groups 8 + r and 12 + r. Within each 16 bytes this is a 4 x 4 transposition of 32-bit words.
+// From the words of groups side by side to one group per lane. In: pair[r] holds groups r and 4 + r, pair[4 +
+// r] groups 8 + r and 12 + r. Within each 16 bytes this is a 4 x 4 transposition.
 HWY_INLINE void groups_to_lanes(const __m512i (&pair)[8], Codes (&code)[8]) {
     __m512i word[2][4];  // of the lower and of the upper eight groups
     for (int s = 0; s < 2; ++s) {
@@ -78,7 +90,7 @@ struct FormatQ8_0 {
         __m512i pair[8];
         for (std::size_t r = 0; r < 8; ++r) {
             const std::size_t g = r < 4 ? r : 4 + r;
-            pair[r] = load_halves(q + g * kBlockBytes, q + (g + 4) * kBlockBytes);
+            pair[r] = load_words(q + g * kBlockBytes, q + (g + 4) * kBlockBytes);
             pair[r] = _mm512_xor_si512(pair[r], sign_bits);
         }
         groups_to_lanes(pair, out.code);
@@ -89,13 +101,13 @@ struct FormatQ8_0 {
     // The scale of block g is word 17g of the chunk: words 2i and 2i + 17 of the i-th 64 bytes are the scales
     // of blocks 2i and 2i + 1, and go to places 2i and 2i + 1.
     static HWY_INLINE F32 scales(const std::byte* w) {
-        static constexpr auto kFrom = [] {
+        alignas(kRegister) static constexpr auto kFrom = [] {
             std::array<std::uint16_t, 32> from{};
             for (std::size_t i = 0; i < 16; ++i)
                 from[i] = static_cast<std::uint16_t>(i % 2 == 0 ? i : i + 16);
             return from;
         }();
-        const __m512i from = _mm512_loadu_si512(kFrom.data());
+        const __m512i from = _mm512_load_si512(kFrom.data());
         __m512i words = _mm512_setzero_si512();
         for (std::size_t i = 0; i < 8; ++i) {
             words = _mm512_mask_permutexvar_epi16(words, __mmask32{3} << (2 * i), from,
@@ -112,42 +124,41 @@ struct FormatMxfp4 {
     static constexpr std::size_t kBlockValues = 32, kBlockBytes = sizeof(quant::BlockMxfp4);
 
     static HWY_INLINE void decode(const std::byte* w, std::size_t, WeightPart<false>& out) {
-        static constexpr auto kCodes = [] {
-            std::array<std::uint8_t, 16> codes{};
-            for (std::size_t i = 0; i < 16; ++i) codes[i] = static_cast<std::uint8_t>(128 + kDoubledE2m1[i]);
-            return codes;
-        }();
+        // Word j of a group wants bytes j and 8 + j twice: for their low and for their high nibbles.
+        alignas(kRegister) static constexpr auto kFrom =
+            byte_table([](std::size_t k) { return k / 32 * 64 + k % 2 * 8 + k / 4 % 8; });
+        // By the low four bits of a byte; a permutation's index has six.
+        alignas(kRegister) static constexpr auto kCodes =
+            byte_table([](std::size_t k) { return 128 + kDoubledE2m1[k % 16]; });
         const std::byte* q = w + offsetof(quant::BlockMxfp4, q);
-        const __m512i codes =
-            _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i*>(kCodes.data())));
-        const __m512i shifts = _mm512_set_epi64(4, 4, 0, 0, 4, 4, 0, 0);  // 16 low nibbles, then 16 high ones
+        const __m512i from = _mm512_load_si512(kFrom.data());
+        const __m512i codes = _mm512_load_si512(kCodes.data());
         __m512i pair[8];
         for (std::size_t r = 0; r < 8; ++r) {
             const std::size_t g = r < 4 ? r : 4 + r;
-            const __m512i bytes = _mm512_mask_broadcast_i32x4(broadcast(q + g * kBlockBytes), 0xff00,
-                                                              load_128(q + (g + 4) * kBlockBytes));
-            const __m512i nibbles = _mm512_and_si512(_mm512_srlv_epi64(bytes, shifts), _mm512_set1_epi8(15));
-            pair[r] = _mm512_shuffle_epi8(codes, nibbles);
+            const __m512i bytes = _mm512_permutex2var_epi8(load_128(q + g * kBlockBytes), from,
+                                                           load_128(q + (g + 4) * kBlockBytes));
+            const __m512i nibbles = _mm512_srlv_epi16(bytes, _mm512_set1_epi32(0x00040000));
+            pair[r] = _mm512_permutexvar_epi8(nibbles, codes);
         }
         groups_to_lanes(pair, out.code);
         out.scale = scales(w);
     }
 
   private:
-    static HWY_INLINE __m128i load_128(const std::byte* p) {
-        return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    static HWY_INLINE __m512i load_128(const std::byte* p) {
+        return _mm512_castsi128_si512(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
     }
-    static HWY_INLINE __m512i broadcast(const std::byte* p) { return _mm512_broadcast_i32x4(load_128(p)); }
 
     // The exponent of block g is byte 17g of the chunk: bytes 4i + 17m of the i-th 64 bytes are those of
     // blocks 4i + m, m = 0 .. 3, and go to places 4i + m.
     static HWY_INLINE F32 scales(const std::byte* w) {
-        static constexpr auto kFrom = [] {
+        alignas(kRegister) static constexpr auto kFrom = [] {
             std::array<std::uint8_t, 64> from{};
             for (std::size_t i = 0; i < 16; ++i) from[i] = static_cast<std::uint8_t>(i + 16 * (i % 4));
             return from;
         }();
-        const __m512i from = _mm512_loadu_si512(kFrom.data());
+        const __m512i from = _mm512_load_si512(kFrom.data());
         __m512i bytes = _mm512_setzero_si512();
         for (std::size_t i = 0; i < 4; ++i) {
             bytes = _mm512_mask_permutexvar_epi8(bytes, __mmask64{15} << (4 * i), from,
@@ -172,10 +183,19 @@ struct FormatQ2K {
 
     static HWY_INLINE void decode(const std::byte* w, std::size_t, WeightPart<true>& out) {
         const std::byte* next = w + kBlockBytes;
-        __m512i pair[8];
-        decode_block(w, pair);
-        decode_block(next, pair + 4);
-        groups_to_lanes(pair, out.code);
+        const __m512i planes = _mm512_loadu_si512(w + offsetof(quant::BlockQ2K, q));
+        const __m512i next_planes = _mm512_loadu_si512(next + offsetof(quant::BlockQ2K, q));
+        const __m512i multiples = scale_multiples(w), next_multiples = scale_multiples(next);
+        const __m512i plane_shifts = _mm512_broadcast_i32x4(_mm_set_epi32(6, 4, 2, 0));
+        const __m512i rows = _mm512_load_si512(kRows.data());
+        for (std::size_t j = 0; j < 8; ++j) {
+            const __m512i from = _mm512_load_si512(kFrom[j].data());
+            const __m512i bytes = _mm512_permutex2var_epi8(planes, from, next_planes);
+            const __m512i codes = _mm512_srlv_epi32(bytes, plane_shifts);
+            constexpr int kMaskedOr = 0xea;  // (a & b) | c
+            const __m512i index = _mm512_ternarylogic_epi32(codes, _mm512_set1_epi8(3), rows, kMaskedOr);
+            out.code[j] = _mm512_permutex2var_epi8(multiples, index, next_multiples);
+        }
         constexpr std::size_t kD = offsetof(quant::BlockQ2K, d), kMin = offsetof(quant::BlockQ2K, dmin);
         out.scale = load_scales(w + kD, next + kD);
         out.minimum_scale = load_scales(w + kMin, next + kMin);
@@ -187,28 +207,27 @@ struct FormatQ2K {
     }
 
   private:
-    // Plane p of the 64 bytes is groups p and 4 + p. A table of 16 rows {0, s, 2s, 3s}, one per sub-block,
-    // turns the 2-bit codes into their products with the sub-block's scale s.
-    static HWY_INLINE void decode_block(const std::byte* block, __m512i* pair) {
+    // Group 4h + p of a block is plane p of its bytes 32h .. 32h + 31; byte k of a register belongs to lane k
+    // / 4.
+    alignas(kRegister) static constexpr auto kFrom = [] {
+        std::array<std::array<std::uint8_t, 64>, 8> from{};
+        for (std::size_t j = 0; j < 8; ++j) {
+            from[j] =
+                byte_table([j](std::size_t k) { return k / 32 * 64 + k / 16 % 2 * 32 + k % 4 * 8 + j; });
+        }
+        return from;
+    }();
+    // Where its sub-block begins in the tables of scale_multiples.
+    alignas(kRegister) static constexpr auto kRows = byte_table([](std::size_t k) {
+        return 4 * (k / 4 * 2 + k % 4 / 2);
+    });
+
+    // {0, s, 2s, 3s} for the scale s of each of the 16 sub-blocks: a table that turns codes into their
+    // products with the scale.
+    static HWY_INLINE __m512i scale_multiples(const std::byte* block) {
         const __m128i scales =
             _mm_and_si128(_mm_loadu_si128(reinterpret_cast<const __m128i*>(block)), _mm_set1_epi8(15));
-        const __m512i multiples =
-            _mm512_mullo_epi32(_mm512_cvtepu8_epi32(scales), _mm512_set1_epi32(0x03020100));
-        const __m512i planes = _mm512_loadu_si512(block + offsetof(quant::BlockQ2K, q));
-        pair[0] = _mm512_permutexvar_epi8(row_index(planes, 0), multiples);
-        pair[1] = _mm512_permutexvar_epi8(row_index(_mm512_srli_epi16(planes, 2), 1), multiples);
-        pair[2] = _mm512_permutexvar_epi8(row_index(_mm512_srli_epi16(planes, 4), 2), multiples);
-        pair[3] = _mm512_permutexvar_epi8(row_index(_mm512_srli_epi16(planes, 6), 3), multiples);
-    }
-
-    // 4 * sub-block + code. The 16-byte parts of plane p are sub-blocks 2p, 2p + 1, 8 + 2p and 9 + 2p.
-    static HWY_INLINE __m512i row_index(__m512i codes, int p) {
-        const __m512i first =
-            _mm512_set_epi64(0x2424242424242424, 0x2424242424242424, 0x2020202020202020, 0x2020202020202020,
-                             0x0404040404040404, 0x0404040404040404, 0, 0);
-        const __m512i rows = _mm512_add_epi8(first, _mm512_set1_epi8(static_cast<char>(8 * p)));
-        constexpr int kMaskedOr = 0xea;  // (a & b) | c
-        return _mm512_ternarylogic_epi32(codes, _mm512_set1_epi8(3), rows, kMaskedOr);
+        return _mm512_mullo_epi32(_mm512_cvtepu8_epi32(scales), _mm512_set1_epi32(0x03020100));
     }
 };
 
@@ -239,7 +258,7 @@ struct FormatQ4K {
     static HWY_INLINE void decode_block(const std::byte* q, __m512i* pair) {
         const __m512i low = _mm512_set1_epi8(15);
         for (std::size_t half = 0; half < 2; ++half) {
-            const __m512i bytes = load_halves(q + 32 * half, q + 64 + 32 * half);
+            const __m512i bytes = load_words(q + 32 * half, q + 64 + 32 * half);
             pair[2 * half] = _mm512_and_si512(bytes, low);
             pair[2 * half + 1] = _mm512_and_si512(_mm512_srli_epi16(bytes, 4), low);
         }
@@ -269,13 +288,13 @@ struct FormatIQ2XXS {
         const __m512i rows = _mm512_permutex2var_epi32(first, even, second);
         const __m512i packed = _mm512_permutex2var_epi32(first, odd, second);
 
-        const __m512i low = look_up(quant::kIq2xxsCodes.data(), rows);  // elements 0 .. 3 of each tuple
-        const __m512i high = look_up(quant::kIq2xxsCodes.data() + 256, rows);  // elements 4 .. 7
-        const __m512i signs = sign_bytes(packed);
-        set_tuple<0>(low, high, signs, out.code);
-        set_tuple<1>(low, high, signs, out.code);
-        set_tuple<2>(low, high, signs, out.code);
-        set_tuple<3>(low, high, signs, out.code);
+        // The indices of the four tuples' signs, a byte each.
+        const __m512i sign_offsets = _mm512_set1_epi64(0x352e272015'0e0700);
+        const __m512i signs = _mm512_multishift_epi64_epi8(sign_offsets, packed);
+        set_elements<0>(rows, signs, out.code);
+        set_elements<1>(rows, signs, out.code);
+        set_elements<2>(rows, signs, out.code);
+        set_elements<3>(rows, signs, out.code);
 
         const __m512i code = _mm512_srli_epi32(packed, 28);
         const __m512i numerator = _mm512_or_si512(_mm512_add_epi32(code, code), _mm512_set1_epi32(1));
@@ -284,46 +303,28 @@ struct FormatIQ2XXS {
     }
 
   private:
-    // table[i] for each byte; two permutations over 128 entries each.
-    static HWY_INLINE __m512i look_up(const std::uint8_t* table, __m512i i) {
-        const __m512i lower =
-            _mm512_permutex2var_epi8(_mm512_loadu_si512(table), i, _mm512_loadu_si512(table + 64));
-        const __m512i upper =
-            _mm512_permutex2var_epi8(_mm512_loadu_si512(table + 128), i, _mm512_loadu_si512(table + 192));
-        return _mm512_mask_blend_epi8(_mm512_movepi8_mask(i), lower, upper);
-    }
-
-    // Byte l of a lane: the signs of its tuple l. The four indices of 7 bits go to bytes; a product with a
-    // matrix over GF(2) copies bits 0 .. 6 and makes bit 7 their parity.
-    static HWY_INLINE __m512i sign_bytes(__m512i packed) {
-        const __m512i offsets = _mm512_set1_epi64(0x352e272015'0e0700);
-        const __m512i matrix = _mm512_set1_epi64(0x010204081020407f);
-        return _mm512_gf2p8affine_epi64_epi8(_mm512_multishift_epi64_epi8(offsets, packed), matrix, 0);
-    }
-
-    // Registers 2 l and 2 l + 1: tuple l of every group.
-    template <int l>
-    static HWY_INLINE void set_tuple(__m512i low, __m512i high, __m512i signs, Codes (&code)[8]) {
-        // Byte l of a lane to all four of its bytes.
-        constexpr std::int64_t kByte = 0x0101010101010101 * l;
-        const __m512i copies =
-            _mm512_broadcast_i32x4(_mm_set_epi64x(0x0c0c0c0c08080808 + kByte, 0x0404040400000000 + kByte));
-        const __m512i tuple_signs = _mm512_shuffle_epi8(signs, copies);
-        code[2 * l] = values<l>(low, _mm512_test_epi8_mask(tuple_signs, _mm512_set1_epi32(0x08040201)));
-        code[2 * l + 1] = values<l>(
-            high, _mm512_test_epi8_mask(tuple_signs, _mm512_set1_epi32(static_cast<int>(0x80402010))));
-    }
-
-    // The four codes in byte l of each lane as values with 128 added.
-    template <int l>
-    static HWY_INLINE __m512i values(__m512i codes, __mmask64 negative) {
-        constexpr std::int64_t kBit = 0x0101010101010101 * 8 * l;
-        const __m512i offsets = _mm512_set1_epi64(0x2624222006040200 + kBit);
-        // 128 + 8, 25, 43. Of the six bits of an index into 64 bytes, only the lower two matter in this
-        // table.
-        const __m512i table = _mm512_set1_epi32(0x00ab9988);
-        const __m512i v = _mm512_permutexvar_epi8(_mm512_multishift_epi64_epi8(offsets, codes), table);
-        return _mm512_mask_sub_epi8(v, negative, _mm512_setzero_si512(), v);
+    // Elements k and k + 4 of all 64 tuples: the codes of both from the codebook, a nibble each, and above
+    // each code its sign.
+    template <int k>
+    static HWY_INLINE void set_elements(__m512i rows, __m512i signs, Codes (&code)[8]) {
+        // A product with a matrix over GF(2) moves bit k of the index to bit 2 and bit k + 4 to bit 6; the
+        // eighth sign is the parity of the seven bits. model.md 14.4
+        constexpr std::int64_t kHigh = k == 3 ? 0x7f : 0x10 << k;
+        const __m512i matrix = _mm512_set1_epi64((std::int64_t{1} << k) << 40 | kHigh << 8);
+        const __m512i sign_bits = _mm512_gf2p8affine_epi64_epi8(signs, matrix, 0);
+        const std::uint8_t* table = quant::kIq2xxsNibbles.data() + 256 * k;
+        const __mmask64 upper_half = _mm512_movepi8_mask(rows);
+        const __m512i lower = _mm512_maskz_permutex2var_epi8(~upper_half, _mm512_load_si512(table), rows,
+                                                             _mm512_load_si512(table + 64));
+        const __m512i upper = _mm512_maskz_permutex2var_epi8(upper_half, _mm512_load_si512(table + 128), rows,
+                                                             _mm512_load_si512(table + 192));
+        constexpr int kOr = 0xfe;  // a | b | c
+        const __m512i nibbles = _mm512_ternarylogic_epi32(lower, upper, sign_bits, kOr);
+        // +-8, 25, 43, with 128 added, by the low three bits of a byte; a permutation's index has six, and
+        // the fourth is zero.
+        const __m512i values = _mm512_set1_epi64(0x0055677800ab9988);
+        code[k] = _mm512_permutexvar_epi8(nibbles, values);
+        code[k + 4] = _mm512_permutexvar_epi8(_mm512_srli_epi16(nibbles, 4), values);
     }
 };
 

@@ -25,28 +25,47 @@ DS4_KERNELS_BEGIN
 
 // ---- Chunks of weight rows
 
-// Where chunk c of a row lies: in the row, or, if the row ends inside it, in a copy that goes on with zeroes,
-// so that nothing behind a row is read.
+// The chunks of a row. The last one may go on behind the end of the row, into the next: its lanes from there
+// on hold anything. Nothing behind `end`, the end of all rows, is read.
 template <class Format>
 class ChunksOfRow {
   public:
-    HWY_INLINE ChunksOfRow(const std::byte* w, std::size_t n) : w_(w), n_whole_(n / kChunk) {
-        const std::size_t rest = n % kChunk / Format::kBlockValues * Format::kBlockBytes;
-        if (rest == 0) return;
+    static constexpr std::size_t kBytes = kChunk / Format::kBlockValues * Format::kBlockBytes;
+
+    HWY_INLINE ChunksOfRow(const std::byte* w, std::size_t n, const std::byte* end)
+        : w_(w), n_groups_(n / kGroup), n_in_place_(chunks_of(n)) {
+        if (w + n_in_place_ * kBytes <= end) return;
+        --n_in_place_;
+        const std::byte* last = w + n_in_place_ * kBytes;
         std::memset(padded_, 0, kBytes);
-        std::memcpy(padded_, w + n_whole_ * kBytes, rest);
+        std::memcpy(padded_, last, static_cast<std::size_t>(end - last));
     }
+
+    std::size_t size() const { return chunks_of(n_groups_ * kGroup); }
+
     HWY_INLINE const std::byte* operator[](std::size_t c) const {
-        return c < n_whole_ ? w_ + c * kBytes : padded_;
+        return c < n_in_place_ ? w_ + c * kBytes : padded_;
+    }
+
+    // The lanes of part p of chunk c that belong to the row.
+    HWY_INLINE LaneMask lanes(std::size_t c, std::size_t p) const {
+        const std::size_t before = c * kLanes + p * kPartLanes;
+        return first_lanes(n_groups_ > before ? n_groups_ - before : 0);
     }
 
   private:
-    static constexpr std::size_t kBytes = kChunk / Format::kBlockValues * Format::kBlockBytes;
-
     const std::byte* w_;
-    std::size_t n_whole_;
+    std::size_t n_groups_, n_in_place_;
     std::byte padded_[kBytes];
 };
+
+// How far ahead of their use weights are asked for: pages of 4 KiB end the hardware's own prefetching. They
+// are used once.
+inline constexpr std::size_t kPrefetchAhead = std::size_t{8} << 10;
+
+HWY_INLINE void prefetch_ahead(const std::byte* p, std::size_t bytes) {
+    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + kPrefetchAhead + i, 0, 0);
+}
 
 // ---- Few activation rows
 
@@ -56,48 +75,53 @@ inline const ActivationChunk* chunks_of_row(const Activations& x, std::size_t r)
     return reinterpret_cast<const ActivationChunk*>(x.row(r));
 }
 
-// Adds the product of part p of a chunk to its lanes.
+// Adds the product of part p of a chunk to these of its lanes.
 template <bool kAffine>
-HWY_INLINE void add_part(const WeightPart<kAffine>& w, const ActivationChunk& act, std::size_t p, F32& sums) {
-    I32 even = start_dot<!kAffine>(load_sums(act, p));
-    I32 odd = zero_i32();
-    for (std::size_t j = 0; j < 8; j += 2) {
-        even = dot_add<!kAffine>(even, w.code[j], load_codes(act.code + j * kRegister, p));
-        odd = dot_add<!kAffine>(odd, w.code[j + 1], load_codes(act.code + (j + 1) * kRegister, p));
+HWY_INLINE void add_part(const WeightPart<kAffine>& w, const ActivationChunk& act, std::size_t p,
+                         LaneMask lanes, F32& sums) {
+    I32 dots[4] = {start_dot<!kAffine>(load_sums(act, p)), zero_i32(), zero_i32(), zero_i32()};
+    for (std::size_t j = 0; j < 8; ++j) {
+        dots[j % 4] = dot_add<!kAffine>(dots[j % 4], w.code[j], load_codes(act.code + j * kRegister, p));
     }
-    F32 t = mul(to_f32(add(even, odd)), w.scale);
+    F32 t = mul(to_f32(add(add(dots[0], dots[1]), add(dots[2], dots[3]))), w.scale);
     if constexpr (kAffine) {
         t = neg_mul_add(to_f32(pair_dot(w.minimum, load_sums(act, p))), w.minimum_scale, t);
     }
-    sums = mul_add(t, load_f32(act.scale, p), sums);
+    sums = mul_add_lanes(t, load_f32(act.scale, p), sums, lanes);
 }
 
 template <class Format, std::size_t kActs>
-HWY_NOINLINE void dot_row(const std::byte* w, std::size_t n, const Activations& x, float* y,
-                          std::size_t y_stride) {
+HWY_NOINLINE void dot_rows(const WeightRows& w, const std::byte* end, const Activations& x, float* y,
+                           std::size_t y_stride) {
     const ActivationChunk* acts[kActs];
-    F32 sums[kActs][kParts];
-    for (std::size_t r = 0; r < kActs; ++r) {
-        acts[r] = chunks_of_row(x, r);
-        for (std::size_t p = 0; p < kParts; ++p) sums[r][p] = zero_f32();
-    }
-    const ChunksOfRow<Format> chunks(w, n);
-    for (std::size_t c = 0; c < chunks_of(n); ++c) {
-        for (std::size_t p = 0; p < kParts; ++p) {
-            WeightPart<Format::kAffine> part;
-            Format::decode(chunks[c], p, part);
-            for (std::size_t r = 0; r < kActs; ++r) add_part(part, acts[r][c], p, sums[r][p]);
+    for (std::size_t r = 0; r < kActs; ++r) acts[r] = chunks_of_row(x, r);
+    for (std::size_t o = 0; o < w.n; ++o) {
+        F32 sums[kActs][kParts];
+        for (auto& row : sums) {
+            for (auto& sum : row) sum = zero_f32();
         }
+        const ChunksOfRow<Format> chunks(w.row(o), w.width, end);
+        for (std::size_t c = 0; c < chunks.size(); ++c) {
+            prefetch_ahead(w.row(o) + c * chunks.kBytes, chunks.kBytes);
+            for (std::size_t p = 0; p < kParts; ++p) {
+                WeightPart<Format::kAffine> part;
+                Format::decode(chunks[c], p, part);
+                const LaneMask lanes = chunks.lanes(c, p);
+                for (std::size_t r = 0; r < kActs; ++r) add_part(part, acts[r][c], p, lanes, sums[r][p]);
+            }
+        }
+        for (std::size_t r = 0; r < kActs; ++r) y[r * y_stride + o] = add_tree(sums[r]);
     }
-    for (std::size_t r = 0; r < kActs; ++r) y[r * y_stride] = add_tree(sums[r]);
 }
 
 template <class Format>
-void dot_row_with_all(const std::byte* w, std::size_t n, Activations x, float* y, std::size_t y_stride) {
-    for (; x.n >= 4; x = x.slice(4, x.n - 4), y += 4 * y_stride) dot_row<Format, 4>(w, n, x, y, y_stride);
-    if (x.n == 3) dot_row<Format, 3>(w, n, x, y, y_stride);
-    if (x.n == 2) dot_row<Format, 2>(w, n, x, y, y_stride);
-    if (x.n == 1) dot_row<Format, 1>(w, n, x, y, y_stride);
+void multiply_few(const WeightRows& w, const std::byte* end, Activations x, float* y, std::size_t y_stride) {
+    for (; x.n >= 4; x = x.slice(4, x.n - 4), y += 4 * y_stride) {
+        dot_rows<Format, 4>(w, end, x, y, y_stride);
+    }
+    if (x.n == 3) dot_rows<Format, 3>(w, end, x, y, y_stride);
+    if (x.n == 2) dot_rows<Format, 2>(w, end, x, y, y_stride);
+    if (x.n == 1) dot_rows<Format, 1>(w, end, x, y, y_stride);
 }
 
 // ---- Many activation rows
@@ -148,7 +172,7 @@ class Prefetch {
 
     HWY_INLINE void step() {
         for (std::size_t i = 0; i < lines_ && rows_left_ != 0; ++i) {
-            hwy::Prefetch(row_ + at_);
+            __builtin_prefetch(row_ + at_, 0, 2);
             at_ += kLine;
             if (at_ < end_) continue;
             at_ = begin_;
@@ -167,18 +191,19 @@ class Prefetch {
 
 // A stretch of a row to column o of the blocks.
 template <class Format>
-HWY_NOINLINE void decode_row(const std::byte* w, std::size_t n, const Stretch& stretch, std::size_t o,
-                             WeightBlock<Format::kAffine>* block) {
-    const ChunksOfRow<Format> chunks(w, n);
+HWY_NOINLINE void decode_row(const std::byte* w, std::size_t n, const std::byte* end, const Stretch& stretch,
+                             std::size_t o, WeightBlock<Format::kAffine>* block) {
+    const ChunksOfRow<Format> chunks(w, n, end);
     for (std::size_t c = stretch.first; c < stretch.last; ++c, ++block) {
         for (std::size_t p = 0; p < kParts; ++p) {
             WeightPart<Format::kAffine> part;
             Format::decode(chunks[c], p, part);
             for (std::size_t j = 0; j < 8; ++j) store_codes(part.code[j], block->code[j][o], p);
-            store_f32(part.scale, block->scale[o], p);
+            const LaneMask lanes = chunks.lanes(c, p);
+            store_f32(zero_but(part.scale, lanes), block->scale[o], p);
             if constexpr (Format::kAffine) {
                 store_pairs(part.minimum, block->minimum[o], p);
-                store_f32(part.minimum_scale, block->minimum_scale[o], p);
+                store_f32(zero_but(part.minimum_scale, lanes), block->minimum_scale[o], p);
             }
         }
     }
@@ -275,8 +300,9 @@ void multiply_panel(const WeightBlock<kAffine>* blocks, std::size_t n_blocks, co
 
 // The products with at most kPanelActs activation rows. w.n is a multiple of kBlockRows.
 template <class Format>
-HWY_NOINLINE void multiply_panels(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
-    constexpr std::size_t kChunkBytes = kChunk / Format::kBlockValues * Format::kBlockBytes;
+HWY_NOINLINE void multiply_panels(const WeightRows& w, const std::byte* end, const Activations& x, float* y,
+                                  std::size_t y_stride) {
+    constexpr std::size_t kChunkBytes = ChunksOfRow<Format>::kBytes;
     WeightBlock<Format::kAffine> blocks[kPanelBlocks];
     LaneSums carried[kPanelActs];
     const std::size_t n_chunks = chunks_of(w.width);
@@ -286,16 +312,16 @@ HWY_NOINLINE void multiply_panels(const WeightRows& w, const Activations& x, flo
         for (std::size_t c = 0; c < n_chunks; c += kPanelBlocks) {
             const Stretch stretch{c, std::min(c + kPanelBlocks, n_chunks), n_chunks};
             for (std::size_t o = 0; o < n_rows; ++o) {
-                decode_row<Format>(w.row(row + o), w.width, stretch, o % kBlockRows,
+                decode_row<Format>(w.row(row + o), w.width, end, stretch, o % kBlockRows,
                                    blocks + o / kBlockRows * stretch.size());
             }
             // The next stretch of these rows or the first one of the next.
             const bool last = stretch.last == n_chunks;
-            const std::size_t next = last ? row + n_rows : row, begin = last ? 0 : stretch.last;
-            const std::size_t end = std::min(begin + kPanelBlocks, n_chunks);
+            const std::size_t next_row = last ? row + n_rows : row, next = last ? 0 : stretch.last;
+            const std::size_t next_end = std::min(next + kPanelBlocks, n_chunks);
             const std::size_t n_steps = n_rows / kBlockRows * ((x.n + kBlockActs - 1) / kBlockActs);
-            Prefetch prefetch(w.row(next), w.row_bytes, std::min(panel_rows, w.n - next), begin * kChunkBytes,
-                              std::min(end * kChunkBytes, w.row_bytes), n_steps);
+            Prefetch prefetch(w.row(next_row), w.row_bytes, std::min(panel_rows, w.n - next_row),
+                              next * kChunkBytes, std::min(next_end * kChunkBytes, w.row_bytes), n_steps);
             multiply_panel<Format::kAffine>(blocks, n_rows / kBlockRows, stretch, x, carried, prefetch,
                                             y + row, y_stride);
         }
@@ -304,18 +330,18 @@ HWY_NOINLINE void multiply_panels(const WeightRows& w, const Activations& x, flo
 
 template <class Format>
 void multiply_quantised(WeightRows w, const Activations& x, float* y, std::size_t y_stride) {
+    if (w.n == 0) return;
+    const std::byte* end = w.row(w.n - 1) + w.width / Format::kBlockValues * Format::kBlockBytes;
     if (x.n > kFewActs) {
         const std::size_t n_rows = w.n / kBlockRows * kBlockRows;
         for (std::size_t r = 0; r < x.n; r += kPanelActs) {
-            multiply_panels<Format>({w.type, w.data, w.row_bytes, n_rows, w.width},
+            multiply_panels<Format>({w.type, w.data, w.row_bytes, n_rows, w.width}, end,
                                     x.slice(r, std::min(kPanelActs, x.n - r)), y + r * y_stride, y_stride);
         }
         w = {w.type, w.row(n_rows), w.row_bytes, w.n - n_rows, w.width};
         y += n_rows;
     }
-    for (std::size_t o = 0; o < w.n; ++o) {
-        dot_row_with_all<Format>(w.row(o), w.width, x, y + o, y_stride);
-    }
+    multiply_few<Format>(w, end, x, y, y_stride);
 }
 
 // ---- Float weights with f32 activations: value i goes to chain i % 32
@@ -332,6 +358,7 @@ HWY_NOINLINE void multiply_float_block(const WeightRows& w, const Activations& x
     }
     std::size_t i = 0;
     for (; i + 2 * kLanes <= w.width; i += 2 * kLanes) {
+        if constexpr (kRows == 1) prefetch_ahead(w.data + i * Format::kBytes, 2 * kLanes * Format::kBytes);
         for (std::size_t s = 0; s < kRegisters; ++s) {
             const std::size_t at = i + s * kPartLanes;
             F32 weights[kRows];
@@ -384,7 +411,8 @@ void multiply_float_rows(const WeightRows& w, Activations x, float* y, std::size
 
 template <class Format>
 void multiply_floats(WeightRows w, const Activations& x, float* y, std::size_t y_stride) {
-    for (; w.n >= kFloatRows; w.data += kFloatRows * w.row_bytes, w.n -= kFloatRows, y += kFloatRows) {
+    for (; x.n > kFloatActs && w.n >= kFloatRows;
+         w.data += kFloatRows * w.row_bytes, w.n -= kFloatRows, y += kFloatRows) {
         multiply_float_rows<Format, kFloatRows>(w, x, y, y_stride);
     }
     for (; w.n != 0; w.data += w.row_bytes, --w.n, ++y) multiply_float_rows<Format, 1>(w, x, y, y_stride);

@@ -26,6 +26,7 @@ using Codes = hn::Vec<D8>;
 using I16 = hn::Vec<D16>;
 using I32 = hn::Vec<D32>;
 using F32 = hn::Vec<DF>;
+using LaneMask = hn::Mask<DF>;
 
 inline constexpr std::size_t kPartBytes = hn::MaxLanes(D8());
 inline constexpr std::size_t kParts = kRegister / kPartBytes;  // registers per 64 bytes
@@ -158,6 +159,17 @@ HWY_INLINE F32 mul(F32 a, F32 b) {
 // a * b + c
 HWY_INLINE F32 mul_add(F32 a, F32 b, F32 c) {
     return hn::MulAdd(a, b, c);
+}
+// The first n lanes, all for n beyond their number.
+HWY_INLINE LaneMask first_lanes(std::size_t n) {
+    return hn::FirstN(DF(), n);
+}
+HWY_INLINE F32 zero_but(F32 v, LaneMask lanes) {
+    return hn::IfThenElseZero(lanes, v);
+}
+// a * b + c in these lanes, c in the others
+HWY_INLINE F32 mul_add_lanes(F32 a, F32 b, F32 c, LaneMask lanes) {
+    return hn::IfThenElse(lanes, hn::MulAdd(a, b, c), c);
 }
 // c - a * b
 HWY_INLINE F32 neg_mul_add(F32 a, F32 b, F32 c) {

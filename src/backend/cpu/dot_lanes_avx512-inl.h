@@ -15,6 +15,7 @@ using Codes = __m512i;  // 64 bytes
 using I16 = __m512i;
 using I32 = __m512i;
 using F32 = __m512;
+using LaneMask = __mmask16;
 
 inline constexpr std::size_t kParts = 1;       // registers per 64 bytes
 inline constexpr std::size_t kPartLanes = 16;  // lanes of one
@@ -97,6 +98,17 @@ HWY_INLINE F32 mul(F32 a, F32 b) {
 // a * b + c
 HWY_INLINE F32 mul_add(F32 a, F32 b, F32 c) {
     return _mm512_fmadd_ps(a, b, c);
+}
+// The first n lanes, all for n beyond their number.
+HWY_INLINE LaneMask first_lanes(std::size_t n) {
+    return n < kPartLanes ? static_cast<LaneMask>((1u << n) - 1) : LaneMask{0xffff};
+}
+HWY_INLINE F32 zero_but(F32 v, LaneMask lanes) {
+    return _mm512_maskz_mov_ps(lanes, v);
+}
+// a * b + c in these lanes, c in the others
+HWY_INLINE F32 mul_add_lanes(F32 a, F32 b, F32 c, LaneMask lanes) {
+    return _mm512_mask3_fmadd_ps(a, b, c, lanes);
 }
 // c - a * b
 HWY_INLINE F32 neg_mul_add(F32 a, F32 b, F32 c) {

@@ -12,7 +12,11 @@ namespace {
 
 constexpr std::int64_t kBlockRows = 512;  // bounds the scratch: about 100 MB for 6 experts of Flash size
 constexpr std::int64_t kTile = 64;        // outputs per task: one row's 6 experts still make 192 tasks
-constexpr std::int64_t kPairGroup = 4;    // pairs whose gate and up products wait for each other on the stack
+constexpr std::int64_t kPairGroup = 128;  // pairs whose up products wait on the stack: 32 KiB
+
+Activations slice(const Activations& x, std::int64_t first, std::int64_t count) {
+    return x.slice(static_cast<std::size_t>(first), static_cast<std::size_t>(count));
+}
 
 }  // namespace
 
@@ -110,15 +114,14 @@ void RoutedExperts::gate_up(const Block& block) {
         const std::int64_t last_place = tile.first_place + tile.n_pairs;
         for (std::int64_t p = tile.first_place; p < last_place; p += kPairGroup) {
             const std::int64_t n = std::min(kPairGroup, last_place - p);
-            float gate[kPairGroup * kTile];
+            float* gate = block.hidden.row(p) + tile.begin;
             float up[kPairGroup * kTile];
-            multiply(gate_w, tile.begin, tile.end,
-                     gate_acts.slice(static_cast<std::size_t>(p), static_cast<std::size_t>(n)), gate, kTile);
-            multiply(up_w, tile.begin, tile.end,
-                     up_acts.slice(static_cast<std::size_t>(p), static_cast<std::size_t>(n)), up, kTile);
+            multiply(gate_w, tile.begin, tile.end, slice(gate_acts, p, n), gate, block.hidden.width);
+            multiply(up_w, tile.begin, tile.end, slice(up_acts, p, n), up, kTile);
             for (std::int64_t i = 0; i < n; ++i) {
-                swiglu(gate + i * kTile, up + i * kTile, experts.clamp, block.weight[p + i],
-                       static_cast<std::size_t>(tile.end - tile.begin), block.hidden.row(p + i) + tile.begin);
+                float* hidden = gate + i * block.hidden.width;
+                swiglu(hidden, up + i * kTile, experts.clamp, block.weight[p + i],
+                       static_cast<std::size_t>(tile.end - tile.begin), hidden);
             }
         }
     });
@@ -127,10 +130,9 @@ void RoutedExperts::gate_up(const Block& block) {
 void RoutedExperts::down(const Block& block) {
     const Activations acts = prepare_rows(pool_, block.experts.down.type, block.hidden, hidden_inputs_);
     for_each_tile(block, block.down.width, [&](const Tile& tile) {
-        multiply(
-            block.experts.down.member(tile.expert), tile.begin, tile.end,
-            acts.slice(static_cast<std::size_t>(tile.first_place), static_cast<std::size_t>(tile.n_pairs)),
-            block.down.row(tile.first_place) + tile.begin, block.down.width);
+        multiply(block.experts.down.member(tile.expert), tile.begin, tile.end,
+                 slice(acts, tile.first_place, tile.n_pairs), block.down.row(tile.first_place) + tile.begin,
+                 block.down.width);
     });
 }
 
