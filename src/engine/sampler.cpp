@@ -135,7 +135,7 @@ TokenId sample(std::span<const float> logits, const Sampling& s, std::int64_t po
     const double nucleus = static_cast<double>(s.top_p) * total;
     std::vector<double>& cumulative = scratch().cumulative;  // of the kept tokens
     cumulative.clear();
-    cumulative.reserve(n);
+    cumulative.reserve(logits.size());
     double sum = 0;
     for (std::size_t i = 0; i < n; ++i) {
         const double w = weight(ranking[i]);

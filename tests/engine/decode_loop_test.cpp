@@ -94,6 +94,7 @@ namespace {
 constexpr std::int64_t kResumed = 257;  // one token into the second page
 constexpr std::int64_t kPrefill = 240;  // on from there, nearly to the third
 constexpr std::int64_t kWarmUp = 10;
+constexpr std::int64_t kLonger = 640;
 
 class DecodeLoop {
   public:
@@ -105,6 +106,10 @@ class DecodeLoop {
         o.model = model.out;
         o.threads = 2;
         engine_ = Engine::open(o);
+        // Working memory lengthens with the context, by halves, and stays: an earlier conversation was longer.
+        session_ = engine_->new_session();
+        append(kLonger);
+        decode(1);
         session_ = engine_->new_session();
         append(kResumed);
         const CheckpointPtr point = session_->mark();
