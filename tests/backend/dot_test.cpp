@@ -173,39 +173,74 @@ TEST_P(MultiplyRows, AgreesWithReference) {
     }
 }
 
-// Whatever their number, row by row and in panels, at the ends of rows, alone and among others. Without fused
-// multiply-add the bits are others, but the same for any number of rows.
+// Weight rows with gaps between them and activation rows, and what their products should be.
+struct Products {
+    Products(RandomRows& random, Type weights, std::size_t n_values, std::size_t n_rows, std::size_t n_acts)
+        : type(weights),
+          n(n_values),
+          row_bytes(quant::row_bytes(quant::format(type), n) + 3),
+          stride(activation_bytes(activation_format(type), n) + 64) {
+        for (std::size_t o = 0; o < n_rows; ++o) append(random.weights(type, n), row_bytes, w);
+        for (std::size_t r = 0; r < n_acts; ++r) append(random.activation(type, n), stride, acts);
+    }
+
+    // Without fused multiply-add the bits are others, but the same for any number of rows.
+    float expected(std::int64_t target, std::size_t o, std::size_t r) const {
+        const std::byte* row = w.data() + o * row_bytes;
+        const std::byte* act = acts.data() + r * stride;
+        return fuses_multiply_add(target) ? dot_canonical(type, row, n, act) : dot_row(type, row, n, act);
+    }
+
+    // (n_acts, y_stride)
+    std::vector<float> multiply(std::size_t n_rows, std::size_t n_acts, std::size_t y_stride) const {
+        std::vector<float> y(n_acts * y_stride, -1.0f);
+        multiply_rows({type, w.data(), row_bytes, n_rows, n}, {acts.data(), stride, n_acts}, y.data(),
+                      y_stride);
+        return y;
+    }
+
+    Type type;
+    std::size_t n, row_bytes, stride;
+    Bytes w, acts;
+};
+
+// Whatever their number, row by row and in panels, at the ends of rows, alone and among others.
 TEST_P(MultiplyRows, BitsAreTheCanonicalOnes) {
-    RandomRows rows(12);
+    RandomRows random(12);
     constexpr std::size_t kRows = 11, kActs = 11, kYStride = kRows + 2;
     for (const Type type : kWeightTypes) {
         for (int repeat = 0; repeat < 3; ++repeat) {
-            const std::size_t n = rows.length(type);
-            const std::size_t row_bytes = quant::row_bytes(quant::format(type), n) + 3;
-            const std::size_t stride = activation_bytes(activation_format(type), n) + 64;
-            Bytes w, acts;
-            for (std::size_t o = 0; o < kRows; ++o) append(rows.weights(type, n), row_bytes, w);
-            for (std::size_t r = 0; r < kActs; ++r) append(rows.activation(type, n), stride, acts);
-            float alone[kActs][kRows];
-            for (std::size_t i = 0; i < kActs * kRows; ++i) {
-                const std::byte* row = w.data() + i % kRows * row_bytes;
-                const std::byte* act = acts.data() + i / kRows * stride;
-                alone[i / kRows][i % kRows] = fuses_multiply_add(GetParam())
-                                                  ? dot_canonical(type, row, n, act)
-                                                  : dot_row(type, row, n, act);
+            const Products products(random, type, random.length(type), kRows, kActs);
+            float expected[kActs][kRows];
+            for (std::size_t r = 0; r < kActs; ++r) {
+                for (std::size_t o = 0; o < kRows; ++o) expected[r][o] = products.expected(GetParam(), o, r);
             }
             for (std::size_t n_acts = 0; n_acts <= kActs; ++n_acts) {
                 const std::size_t n_rows = repeat == 0 ? kRows : n_acts;
-                std::vector<float> y(kActs * kYStride, -1.0f);
-                multiply_rows({type, w.data(), row_bytes, n_rows, n}, {acts.data(), stride, n_acts}, y.data(),
-                              kYStride);
+                const std::vector<float> y = products.multiply(n_rows, n_acts, kYStride);
                 for (std::size_t i = 0; i < y.size(); ++i) {
                     const std::size_t o = i % kYStride, r = i / kYStride;
-                    const float expected = o < n_rows && r < n_acts ? alone[r][o] : -1.0f;
-                    ASSERT_EQ(bits(y[i]), bits(expected))
-                        << describe(type, n) << ", row " << o << " of " << n_rows << ", activation row " << r
-                        << " of " << n_acts << ": " << y[i] << ", not " << expected;
+                    const float value = o < n_rows ? expected[r][o] : -1.0f;
+                    ASSERT_EQ(bits(y[i]), bits(value))
+                        << describe(type, products.n) << ", row " << o << " of " << n_rows
+                        << ", activation row " << r << " of " << n_acts << ": " << y[i] << ", not " << value;
                 }
+            }
+        }
+    }
+}
+
+// Rows longer than a stretch, more activation rows than a panel holds.
+TEST_P(MultiplyRows, LongRowsAndManyActivationRows) {
+    RandomRows random(17);
+    const struct { std::size_t n, rows, acts; } shapes[] = {{8192 + 512 + 256, 5, 5}, {256, 5, 131}};
+    for (const Type type : kWeightTypes) {
+        for (const auto& [n, n_rows, n_acts] : shapes) {
+            const Products products(random, type, n, n_rows, n_acts);
+            const std::vector<float> y = products.multiply(n_rows, n_acts, n_rows);
+            for (std::size_t i = 0; i < y.size(); ++i) {
+                const float value = products.expected(GetParam(), i % n_rows, i / n_rows);
+                ASSERT_EQ(bits(y[i]), bits(value)) << describe(type, n) << ", result " << i;
             }
         }
     }

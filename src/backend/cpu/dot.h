@@ -38,6 +38,9 @@ struct WeightRows {
     std::size_t width = 0;      // values of a row, a multiple of the format's block
 
     const std::byte* row(std::size_t o) const { return data + o * row_bytes; }
+    WeightRows slice(std::size_t first, std::size_t count) const {
+        return {type, row(first), row_bytes, count, width};
+    }
 };
 
 // Activation rows in the format that the weights ask for, equally spaced.
