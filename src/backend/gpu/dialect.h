@@ -10,7 +10,9 @@
 //   DS4_GLOBAL, DS4_SHARED, DS4_LOCAL   address spaces (`device`, `threadgroup`, `thread` in Metal) of
 //   pointers and
 //                       references; write them wherever a pointer or a reference is declared
+//   DS4_ARGS            before the type of a reference to a kernel's arguments (`const constant` in Metal)
 //   DS4_TABLE           before a constant table at namespace scope
+//   DS4_UNROLL          before a loop that is to be unrolled, so that small local arrays stay in registers
 //   SharedArray<T, n>   an array in threadgroup memory; a kernel's Shared is a struct of them, allocated by
 //   the entry
 //                       (Metal wants it there). Its contents are arbitrary at first: the emulated device
@@ -38,6 +40,8 @@
 namespace ds4::gpu::DS4_DIALECT {
 
 constexpr uint32_t kMaxSimds = 32;  // of a thread group
+
+struct NoShared {};
 
 // Room for one value per SIMD-group.
 struct GroupScratch {

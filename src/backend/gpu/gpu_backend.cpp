@@ -1,14 +1,30 @@
 #include "backend/gpu/gpu_backend.h"
 
+#include <string>
 #include <vector>
 
+#include "backend/gpu/batch_table.h"
 #include "backend/gpu/lower.h"
 #include "backend/gpu/ops.h"
 #include "backend/gpu/step_table.h"
 #include "ds4/error.h"
 
 namespace ds4 {
+namespace gpu {
 namespace {
+
+void check_limit(const char* what, std::int64_t n, std::int64_t most) {
+    if (n <= most) return;
+    throw DeviceError(std::string("the GPU kernels have room for ") + std::to_string(most) + " " + what +
+                      ", the model has " + std::to_string(n) + "; use --backend cpu");
+}
+
+}  // namespace
+}  // namespace gpu
+
+namespace {
+
+namespace ops = gpu::ops;
 
 class GpuBackend final : public Backend {
   public:
@@ -51,54 +67,86 @@ class GpuBackend final : public Backend {
 
     // ---- dense
 
-    void matmul(const Matrix&, Rows, Rows) override { todo(); }
-    void grouped_matmul(const Matrix&, std::int64_t, Rows, Rows) override { todo(); }
-    void rms_norm(Rows x, const Vector& w, std::int64_t width, float eps, Rows y) override {
-        record(gpu::ops::RmsNorm{x, w, width, eps, y});
+    void matmul(const Matrix& w, Rows x, Rows y) override { grouped_matmul(w, 1, x, y); }
+    void grouped_matmul(const Matrix& w, std::int64_t n_groups, Rows x, Rows y) override {
+        record(ops::Matmul{w, n_groups, x, y});
     }
-    void add(Rows x, Rows y) override { record(gpu::ops::Add{x, y}); }
+    void rms_norm(Rows x, const Vector& w, std::int64_t width, float eps, Rows y) override {
+        record(ops::RmsNorm{x, w, width, eps, y});
+    }
+    void add(Rows x, Rows y) override { record(ops::Add{x, y}); }
 
     // ---- streams
 
-    void embed(const Matrix&, std::span<const TokenId>, std::int64_t, Rows) override { todo(); }
-    void hc_collapse(const HyperConnection&, Rows, Rows, Rows, Rows) override { todo(); }
-    void hc_expand(Rows, Rows, Rows, Rows) override { todo(); }
-    void hc_head(const HyperConnection&, Rows, Rows) override { todo(); }
+    void embed(const Matrix& table, std::span<const TokenId> tokens, std::int64_t n_streams,
+               Rows streams) override {
+        record(ops::Embed{table, table_.add(tokens), n_streams, streams});
+    }
+    void hc_collapse(const HyperConnection& hc, Rows streams, Rows x, Rows post, Rows comb) override {
+        gpu::check_limit("streams", hc.n_streams, gpu::kMaxStreams);
+        record(ops::HcCollapse{hc, streams, x, post, comb});
+    }
+    void hc_expand(Rows y, Rows post, Rows comb, Rows streams) override {
+        record(ops::HcExpand{y, post, comb, streams});
+    }
+    void hc_head(const HyperConnection& hc, Rows streams, Rows x) override {
+        hc_collapse(hc, streams, x, Rows{}, Rows{});
+    }
 
     // ---- attention
 
     void rope(const Rope& rope, std::span<const std::int32_t> positions, std::int64_t head_dim, bool inverse,
               Rows x) override {
-        const std::span frequency(rope.frequency, static_cast<std::size_t>(rope.n_dims / 2));
-        record(gpu::ops::Rope{x, table_.add(positions.first(static_cast<std::size_t>(x.n))),
-                              table_.add(frequency), rope.n_dims, head_dim, inverse});
+        const std::int32_t* at = table_.add(positions.first(static_cast<std::size_t>(x.n)));
+        record(ops::Rope{x, at, frequency(rope), rope.n_dims, head_dim, inverse});
     }
-    void round_fp8(Rows, std::int64_t, bool) override { todo(); }
-    void round_hadamard_fp4(Rows, std::int64_t) override { todo(); }
-    void compress(const Compressor&, const BatchRows&, std::span<const LayerHistory>, bool, Rows,
-                  Rows) override {
-        todo();
+    void round_fp8(Rows x, std::int64_t n_tail, bool tail_to_f16) override {
+        record(ops::RoundFp8{x, n_tail, tail_to_f16});
     }
-    void select_rows(const BatchRows&, std::span<const LayerHistory>, Rows, Rows, std::int64_t,
-                     const Selection&) override {
-        todo();
+    void round_hadamard_fp4(Rows x, std::int64_t head_dim) override {
+        gpu::check_limit("indexer dims", head_dim, gpu::kMaxIndexDim);
+        record(ops::RoundHadamardFp4{x, head_dim});
     }
-    void attention(const Attention&, const BatchRows&, std::span<const LayerHistory>, const Selection&, Rows,
-                   Rows, Rows) override {
-        todo();
+    void compress(const Compressor& compressor, const BatchRows& batch, std::span<const LayerHistory> history,
+                  bool of_indexer, Rows value, Rows score) override {
+        gpu::check_limit("compressed dims", compressor.dim,
+                         of_indexer ? gpu::kMaxIndexDim : gpu::kMaxHeadDim);
+        record(ops::Compress{compressor, frequency(compressor.rope),
+                             batches_.add(batch, history, compressor.ratio), of_indexer, value, score});
     }
-    void store_window(const BatchRows&, std::span<const LayerHistory>, Rows) override { todo(); }
+    void select_rows(const BatchRows& batch, std::span<const LayerHistory> history, Rows q, Rows weight,
+                     std::int64_t head_dim, const Selection& selection) override {
+        constexpr std::int64_t kRatio = 4;  // only these layers have an indexer
+        gpu::check_limit("indexer dims", head_dim, gpu::kMaxIndexDim);
+        record(ops::SelectRows{batches_.add(batch, history, kRatio), q, weight, head_dim, selection});
+    }
+    void attention(const Attention& attention, const BatchRows& batch, std::span<const LayerHistory> history,
+                   const Selection& selection, Rows q, Rows kv, Rows out) override {
+        gpu::check_limit("head dims", attention.head_dim, gpu::kMaxHeadDim);
+        record(ops::Attend{attention, batches_.add(batch, history, attention.ratio), selection, q, kv, out});
+    }
+    void store_window(const BatchRows& batch, std::span<const LayerHistory> history, Rows kv) override {
+        record(ops::StoreWindow{batches_.add(batch, history, 0), kv});
+    }
 
     // ---- experts
 
-    void route(const Router&, std::span<const TokenId>, Rows, const Routing&) override { todo(); }
-    void routed_experts(const Experts&, const Routing&, Rows, Rows) override { todo(); }
-    void swiglu(Rows, Rows, float) override { todo(); }
+    void route(const Router& router, std::span<const TokenId> tokens, Rows logits,
+               const Routing& out) override {
+        gpu::check_limit("experts", logits.width, gpu::kMaxExperts);
+        record(ops::Route{router, table_.add(tokens), logits, out});
+    }
+    void routed_experts(const Experts& experts, const Routing& routing, Rows x, Rows y) override {
+        record(ops::RoutedExperts{experts, routing, x, y});
+    }
+    void swiglu(Rows gate, Rows up, float clamp) override { record(ops::Swiglu{gate, up, clamp}); }
 
   private:
-    [[noreturn]] static void todo() { throw DeviceError("this operation has no GPU kernel yet"); }
+    void record(const ops::Op& op) { ops_.push_back(op); }
 
-    void record(const gpu::ops::Op& op) { ops_.push_back(op); }
+    const float* frequency(const Rope& rope) {
+        return table_.add(std::span(rope.frequency, static_cast<std::size_t>(rope.n_dims / 2)));
+    }
 
     // Runs what was recorded.
     void flush() {
@@ -113,8 +161,9 @@ class GpuBackend final : public Backend {
     std::unique_ptr<gpu::Device> device_;
     std::vector<gpu::Buffer> weights_;
     gpu::StepTable table_;
+    gpu::BatchTable batches_{table_};
     gpu::Lowering lowering_;
-    std::vector<gpu::ops::Op> ops_;
+    std::vector<ops::Op> ops_;
 };
 
 }  // namespace

@@ -20,9 +20,9 @@ class StepTable {
     // Where `values` will be on the device, until clear(). The same host memory with the same contents is
     // stored once. Throws DeviceMemoryError.
     template <class T>
-    T* add(std::span<const T> values) {
+    const std::remove_const_t<T>* add(std::span<T> values) {
         static_assert(std::is_trivially_copyable_v<T>);
-        return static_cast<T*>(add(values.data(), values.size_bytes()));
+        return static_cast<const T*>(add(values.data(), values.size_bytes()));
     }
 
     // Everything that was added since the last time goes to the device.

@@ -10,15 +10,6 @@
 namespace ds4::test {
 namespace {
 
-std::vector<OpCase> emulated_cases() {
-    std::vector<OpCase> cases;
-    for (const OpCase& op : all_cases()) {
-        const bool done = op.name.starts_with("rms_norm") || op.name == "add" || op.name.starts_with("rope");
-        if (done) cases.push_back(op);
-    }
-    return cases;
-}
-
 class EmulatedOps : public testing::TestWithParam<OpCase> {};
 
 TEST_P(EmulatedOps, AgreesWithReference) {
@@ -29,7 +20,7 @@ TEST_P(EmulatedOps, AgreesWithReference) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Gpu, EmulatedOps, testing::ValuesIn(emulated_cases()),
+INSTANTIATE_TEST_SUITE_P(Gpu, EmulatedOps, testing::ValuesIn(all_cases()),
                          [](const testing::TestParamInfo<OpCase>& op) { return op.param.name; });
 
 }  // namespace

@@ -9,7 +9,9 @@
 #define DS4_GLOBAL
 #define DS4_SHARED
 #define DS4_LOCAL
+#define DS4_ARGS const
 #define DS4_TABLE __device__ const
+#define DS4_UNROLL _Pragma("unroll")
 #define DS4_KERNEL(name, Args, Shared) \
     __device__ __forceinline__ void name(Thread t, const Args& a, Shared& s)
 
@@ -88,6 +90,16 @@ DS4_FN int32_t dot4(uint32_t a, uint32_t b, int32_t c) {
 }
 DS4_FN uint32_t permute_bytes(uint32_t a, uint32_t b, uint32_t selector) {
     return __byte_perm(a, b, selector);
+}
+
+DS4_FN uint32_t load_u16(const uint8_t* p) {
+    return *reinterpret_cast<const uint16_t*>(p);
+}
+DS4_FN uint32_t load_u32(const uint8_t* p) {
+    return *reinterpret_cast<const uint32_t*>(p);
+}
+DS4_FN void store_u32(uint8_t* p, uint32_t v) {
+    *reinterpret_cast<uint32_t*>(p) = v;
 }
 
 // Through the instruction, not cuda_fp16.h: that header costs more time than all kernels.

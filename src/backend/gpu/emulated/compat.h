@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <source_location>
 #include <utility>
 
@@ -17,7 +18,9 @@
 #define DS4_GLOBAL
 #define DS4_SHARED
 #define DS4_LOCAL
+#define DS4_ARGS const
 #define DS4_TABLE inline constexpr
+#define DS4_UNROLL
 #define DS4_KERNEL(name, Args, Shared) \
     inline void name([[maybe_unused]] Thread t, const Args& a, [[maybe_unused]] Shared& s)
 
@@ -114,6 +117,25 @@ inline std::uint32_t permute_bytes(std::uint32_t a, std::uint32_t b, std::uint32
         out |= static_cast<std::uint32_t>(both >> (8 * (selector >> (4 * i) & 7)) & 255) << (8 * i);
     }
     return out;
+}
+
+// A GPU faults where the host would not.
+template <class T>
+std::uint32_t load_aligned(const std::uint8_t* p) {
+    if (reinterpret_cast<std::uintptr_t>(p) % sizeof(T) != 0) throw_misaligned(sizeof(T));
+    T v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+inline std::uint32_t load_u16(const std::uint8_t* p) {
+    return load_aligned<std::uint16_t>(p);
+}
+inline std::uint32_t load_u32(const std::uint8_t* p) {
+    return load_aligned<std::uint32_t>(p);
+}
+inline void store_u32(std::uint8_t* p, std::uint32_t v) {
+    if (reinterpret_cast<std::uintptr_t>(p) % sizeof v != 0) throw_misaligned(sizeof v);
+    std::memcpy(p, &v, sizeof v);
 }
 
 inline float f16_to_f32(std::uint16_t h) {

@@ -33,6 +33,11 @@ void throw_out_of_bounds(std::uint32_t index, std::uint32_t size) {
                       std::to_string(size));
 }
 
+void throw_misaligned(std::size_t bytes) {
+    throw DeviceError("access of " + std::to_string(bytes) +
+                      " bytes at an address that is not a multiple of it");
+}
+
 struct ThreadGroup::Fibers {
     struct One {
         Thread thread{};

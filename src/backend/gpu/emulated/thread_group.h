@@ -25,6 +25,7 @@ struct Thread {
 
 // Throws DeviceError.
 [[noreturn]] void throw_out_of_bounds(std::uint32_t index, std::uint32_t size);
+[[noreturn]] void throw_misaligned(std::size_t bytes);
 
 // What the threads of a group run.
 struct Kernel {

@@ -7,7 +7,6 @@
 namespace ds4::gpu::DS4_DIALECT {
 
 using GroupShared = GroupScratch;
-struct NoShared {};
 
 // 1 / rms of x (width), the same in every thread. model.md 4.1
 DS4_FN float inverse_rms(Thread t, const DS4_GLOBAL float* x, uint32_t width, float eps,
