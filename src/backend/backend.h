@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -116,6 +117,11 @@ struct Experts {
     float clamp = 0;  // swiglu_limit; <= 1e-6 means none
 };
 
+struct DeviceMemory {
+    std::size_t total = 0;  // bytes
+    std::size_t free = 0;   // bytes
+};
+
 class Backend {
   public:
     virtual ~Backend() = default;
@@ -125,6 +131,8 @@ class Backend {
 
     // ---- memory
 
+    // Of a device with memory of its own; nothing if it is the host's.
+    virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }
     // Zeroed memory for activations and state, 64-byte aligned. Throws std::bad_alloc, or DeviceMemoryError on
     // a device with memory of its own.
     virtual void* allocate(std::size_t bytes) = 0;

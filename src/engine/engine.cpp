@@ -5,19 +5,14 @@
 #include <utility>
 #include <vector>
 
-#include "backend/cpu/cpu_backend.h"
-#include "backend/reference/reference.h"
+#include "backend/make_backend.h"
+#include "engine/device_plan.h"
 #include "engine/engine_impl.h"
 #include "engine/session_impl.h"
 #include "model/workspace.h"
 
 namespace ds4 {
 namespace {
-
-std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
-    if (options.device == EngineOptions::Device::reference) return make_reference_backend();
-    return make_cpu_backend(options.threads);
-}
 
 // A model without a tokenizer is complete for callers that speak in token ids (ds4-convert makes such files
 // from checkpoints that have none).
@@ -46,6 +41,14 @@ quant::KvFormat kv_format(const EngineOptions& o) {
                                        : quant::KvFormat::f32;
 }
 
+std::optional<DevicePlan> make_plan(const gguf::File& file, const Config& config, const KvLayout& layout,
+                                    const EngineOptions& options, const Backend& backend) {
+    const std::optional<DeviceMemory> memory = backend.memory();
+    if (!memory) return std::nullopt;
+    return plan_device(file, config, layout, options, static_cast<double>(memory->free),
+                       static_cast<double>(memory->total));
+}
+
 }  // namespace
 
 Engine::Impl::Impl(const EngineOptions& o)
@@ -53,11 +56,12 @@ Engine::Impl::Impl(const EngineOptions& o)
       file(gguf::File::open(o.model)),
       config(Config::from_gguf(file)),
       tokenizer(load_tokenizer(file, config)),
-      backend(make_backend(o)),
-      store(file, *backend),
-      weights(store.load_trunk(config)),
+      backend(make_backend(o.backend, o.threads)),
       forward_options{o.max_batch, o.kv_rounding, kv_format(o)},
       layout(config, config.ratios, forward_options.kv_format),
+      plan(make_plan(file, config, layout, o, *backend)),
+      store(file, *backend),
+      weights(store.load_trunk(config)),
       forward(*backend, config, weights, forward_options),
       fingerprint(ds4::kv_fingerprint(file, forward_options)) {
     info.name = file.find_string("general.name").value_or(o.model.filename().string());
@@ -99,7 +103,7 @@ const tokenizer::Tokenizer& Engine::tokenizer() const {
 
 MemoryPlan Engine::memory_plan(std::int64_t context) const {
     MemoryPlan plan;
-    for (const gguf::Tensor& t : impl_->file.tensors()) plan.weights += static_cast<double>(t.data.size());
+    plan.weights = weight_bytes(impl_->file);
     plan.kv_state = static_cast<double>(impl_->layout.bytes_for(context));
     plan.activations = static_cast<double>(Workspace::bytes_for(impl_->config, impl_->options.max_batch));
     return plan;

@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
 #include <utility>
 
+#include "backend/backend.h"
 #include "backend/gpu/kernel_list.h"
 
 // The host side of a GPU: memory, one queue of launches and copies, and lists of launches that are replayed.
@@ -43,17 +45,12 @@ class Graph {
     virtual ~Graph() = default;
 };
 
-struct DeviceMemoryInfo {
-    std::size_t total = 0;  // bytes
-    std::size_t free = 0;   // bytes
-};
-
 class Device {
   public:
     virtual ~Device() = default;
 
     virtual std::string description() const = 0;  // e.g. "NVIDIA H200, 132 multiprocessors"
-    virtual DeviceMemoryInfo memory() const = 0;
+    virtual std::optional<DeviceMemory> memory() const = 0;  // nothing: the host's
 
     // At least 256-byte aligned, contents arbitrary. Throws DeviceMemoryError.
     virtual void* allocate(std::size_t bytes) = 0;
@@ -103,6 +100,11 @@ class Buffer {
     void* memory_ = nullptr;
     std::size_t bytes_ = 0;
 };
+
+// An NVIDIA GPU. Throws DeviceError: built without CUDA, no GPU, a driver too old, a GPU this was not built for.
+std::unique_ptr<Device> make_cuda_device(int index = 0);
+// Whether make_cuda_device has something to open.
+bool has_cuda_device();
 
 // The CPU as a GPU: for tests and for people who write kernels.
 std::unique_ptr<Device> make_emulated_device();

@@ -35,6 +35,7 @@ class GpuBackend final : public Backend {
 
     // ---- memory
 
+    std::optional<DeviceMemory> memory() const override { return device_->memory(); }
     void* allocate(std::size_t bytes) override {
         void* memory = device_->allocate(bytes);
         device_->fill_zero(memory, bytes);

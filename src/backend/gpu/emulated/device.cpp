@@ -18,7 +18,7 @@ struct EmulatedGraph final : Graph {
 class EmulatedDevice final : public Device {
   public:
     std::string description() const override { return "emulated on the CPU"; }
-    DeviceMemoryInfo memory() const override { return {}; }
+    std::optional<DeviceMemory> memory() const override { return std::nullopt; }
 
     void* allocate(std::size_t bytes) override {
         constexpr std::size_t kAlignment = 256;
