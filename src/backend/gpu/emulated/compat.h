@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#include <source_location>
 #include <utility>
 
 #include "backend/gpu/emulated/thread_group.h"
@@ -33,7 +32,6 @@ using std::fma;
 using std::log1p;
 using std::sin;
 using std::sqrt;
-using Site = std::source_location;
 
 template <class T, std::uint32_t n>
 class SharedArray {

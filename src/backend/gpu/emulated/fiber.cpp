@@ -18,22 +18,31 @@ namespace {
 
 constexpr std::size_t kStackBytes = std::size_t{64} << 10;
 
+// Leaves here and goes on there, without the system call that swapcontext makes for the signal mask: fibres
+// meet millions of times. Enters `there` by its context the first time.
+__attribute__((noinline, no_sanitize("address"))) void switch_to(void** here, void** there,
+                                                                 const ucontext_t* first) {
+    if (__builtin_setjmp(here) != 0) return;
+    if (first != nullptr) ::setcontext(first);
+    __builtin_longjmp(there, 1);
+}
+
 }  // namespace
 
 Fiber::Fiber(std::function<void()> body) : body_(std::move(body)) {
     stack_ =
         ::mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     if (stack_ == MAP_FAILED) throw std::bad_alloc();
-    ::getcontext(&inside_);
-    inside_.uc_stack.ss_sp = stack_;
-    inside_.uc_stack.ss_size = kStackBytes;
-    inside_.uc_link = nullptr;
+    ::getcontext(&entry_);
+    entry_.uc_stack.ss_sp = stack_;
+    entry_.uc_stack.ss_size = kStackBytes;
+    entry_.uc_link = nullptr;
     // makecontext passes integers only.
     const auto self = reinterpret_cast<std::uintptr_t>(this);
-    ::makecontext(&inside_, reinterpret_cast<void (*)()>(&Fiber::enter), 2, static_cast<unsigned>(self),
+    ::makecontext(&entry_, reinterpret_cast<void (*)()>(&Fiber::enter), 2, static_cast<unsigned>(self),
                   static_cast<unsigned>(std::uint64_t{self} >> 32));
 #if defined(__SANITIZE_THREAD__)
-    thread_ = __tsan_create_fiber(0);
+    known_.thread = __tsan_create_fiber(0);
 #endif
 }
 
@@ -41,7 +50,7 @@ Fiber::~Fiber() {
 #if defined(__SANITIZE_ADDRESS__)
     __asan_unpoison_memory_region(stack_, kStackBytes);
 #elif defined(__SANITIZE_THREAD__)
-    __tsan_destroy_fiber(thread_);
+    __tsan_destroy_fiber(known_.thread);
 #endif
     ::munmap(stack_, kStackBytes);
 }
@@ -49,7 +58,7 @@ Fiber::~Fiber() {
 void Fiber::enter(unsigned low, unsigned high) {
     auto* self = reinterpret_cast<Fiber*>(static_cast<std::uintptr_t>(std::uint64_t{high} << 32 | low));
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(nullptr, &self->outside_stack_, &self->outside_size_);
+    __sanitizer_finish_switch_fiber(nullptr, &self->known_.outside_stack, &self->known_.outside_size);
 #endif
     self->body_();
 }
@@ -59,10 +68,10 @@ void Fiber::resume() {
     void* own = nullptr;
     __sanitizer_start_switch_fiber(&own, stack_, kStackBytes);
 #elif defined(__SANITIZE_THREAD__)
-    outside_thread_ = __tsan_get_current_fiber();
-    __tsan_switch_to_fiber(thread_, 0);
+    known_.outside_thread = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(known_.thread, 0);
 #endif
-    ::swapcontext(&outside_, &inside_);
+    switch_to(outside_, inside_, std::exchange(entered_, true) ? nullptr : &entry_);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(own, nullptr, nullptr);
 #endif
@@ -71,13 +80,13 @@ void Fiber::resume() {
 void Fiber::pause() {
 #if defined(__SANITIZE_ADDRESS__)
     void* own = nullptr;
-    __sanitizer_start_switch_fiber(&own, outside_stack_, outside_size_);
+    __sanitizer_start_switch_fiber(&own, known_.outside_stack, known_.outside_size);
 #elif defined(__SANITIZE_THREAD__)
-    __tsan_switch_to_fiber(outside_thread_, 0);
+    __tsan_switch_to_fiber(known_.outside_thread, 0);
 #endif
-    ::swapcontext(&inside_, &outside_);
+    switch_to(inside_, outside_, nullptr);
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(own, &outside_stack_, &outside_size_);
+    __sanitizer_finish_switch_fiber(own, &known_.outside_stack, &known_.outside_size);
 #endif
 }
 

@@ -24,16 +24,22 @@ class Fiber {
     void pause();
 
   private:
+    using Place = void* [5];  // of __builtin_setjmp
+
     static void enter(unsigned low, unsigned high);
 
     std::function<void()> body_;
     void* stack_;
-    ucontext_t inside_{}, outside_{};
-    // What the sanitizers need to know.
-    const void* outside_stack_ = nullptr;
-    std::size_t outside_size_ = 0;
-    void* thread_ = nullptr;
-    void* outside_thread_ = nullptr;
+    ucontext_t entry_{};
+    bool entered_ = false;
+    Place inside_{}, outside_{};
+    // What the sanitizers need to know; without them nobody looks at it.
+    struct Known {
+        const void* outside_stack = nullptr;
+        std::size_t outside_size = 0;
+        void* thread = nullptr;
+        void* outside_thread = nullptr;
+    } known_;
 };
 
 }  // namespace ds4::gpu::emulated

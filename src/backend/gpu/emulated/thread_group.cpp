@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <exception>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "backend/gpu/emulated/fiber.h"
@@ -15,15 +16,14 @@ constexpr std::uint32_t kMaxThreads = 1024;
 
 enum class State : std::uint8_t { ready, in_exchange, at_barrier, done };
 
-std::string place(const std::source_location& site) {
-    std::string file = site.file_name();
+std::string place(Site site) {
+    std::string file = site.file;
     file.erase(0, file.find_last_of('/') + 1);
-    return file + ":" + std::to_string(site.line());
+    return file + ":" + std::to_string(site.line);
 }
 
-bool same_place(const std::source_location& a, const std::source_location& b) {
-    return a.line() == b.line() && a.column() == b.column() &&
-           std::string_view(a.file_name()) == b.file_name();
+bool same_place(Site a, Site b) {
+    return a.line == b.line && std::string_view(a.file) == b.file;
 }
 
 }  // namespace
@@ -43,7 +43,7 @@ struct ThreadGroup::Fibers {
         Thread thread{};
         std::unique_ptr<Fiber> fiber;
         State state = State::done;
-        std::source_location site;  // where it waits
+        Site site;  // where it waits
         unsigned n_exchanges = 0;
     };
     // Two turns of values: a lane may bring its next one before the others have read this one's.
@@ -69,7 +69,7 @@ struct ThreadGroup::Fibers {
         }
     }
 
-    void wait(One& one, State state, const std::source_location& site) {
+    void wait(One& one, State state, Site site) {
         one.state = state;
         one.site = site;
         one.fiber->pause();
@@ -158,12 +158,11 @@ void ThreadGroup::run(const Kernel& kernel, std::uint32_t group, std::uint32_t g
     }
 }
 
-void ThreadGroup::group_barrier(const Thread& t, const std::source_location& site) {
+void ThreadGroup::group_barrier(const Thread& t, Site site) {
     fibers_->wait(fibers_->threads[t.index], State::at_barrier, site);
 }
 
-const std::uint32_t* ThreadGroup::exchange(const Thread& t, std::uint32_t value,
-                                           const std::source_location& site) {
+const std::uint32_t* ThreadGroup::exchange(const Thread& t, std::uint32_t value, Site site) {
     Fibers::One& one = fibers_->threads[t.index];
     std::uint32_t* values = fibers_->exchanges[t.simd].values[one.n_exchanges++ % 2];
     values[t.lane] = value;

@@ -3,7 +3,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <source_location>
 
 // A thread group on the CPU: every thread is a fibre, so that barriers and SIMD-group operations are what
 // they are on a GPU. What a GPU would forgive or hang on is an error here: threads of a group that meet at
@@ -13,6 +12,16 @@ namespace ds4::gpu::emulated {
 inline constexpr std::uint32_t kSimdWidth = 32;
 
 class ThreadGroup;
+
+// The line of a call, as a default argument. (clang 14 has no std::source_location.)
+struct Site {
+    const char* file = "";
+    int line = 0;
+
+    static constexpr Site current(const char* of_file = __builtin_FILE(), int of_line = __builtin_LINE()) {
+        return {of_file, of_line};
+    }
+};
 
 // Where a thread stands; what kernel bodies get.
 struct Thread {
@@ -48,10 +57,10 @@ class ThreadGroup {
 
     // ---- called by the threads
 
-    void group_barrier(const Thread& t, const std::source_location& site);
+    void group_barrier(const Thread& t, Site site);
     // Waits for all lanes of the SIMD-group and returns what each of them brought, until the next exchange
     // but one.
-    const std::uint32_t* exchange(const Thread& t, std::uint32_t value, const std::source_location& site);
+    const std::uint32_t* exchange(const Thread& t, std::uint32_t value, Site site);
 
   private:
     struct Fibers;
