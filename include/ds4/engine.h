@@ -31,8 +31,8 @@ struct EngineOptions {
     bool kv_rounding = true;          // simulated FP8/FP4 of model.md 9; off only to compare implementations
     KvRows kv_rows = KvRows::packed;  // without kv_rounding: always f32
     BackendKind backend = BackendKind::cpu;
-    // What a GPU must have room for besides the weights, checked before anything is loaded: this many sessions of this
-    // many tokens. 0 tokens: not planned for.
+    // What a GPU must have room for besides the weights, checked before anything is loaded: this many
+    // sessions of this many tokens. 0 tokens: not planned for.
     std::int64_t plan_sessions = 1;
     std::int64_t plan_context = 0;
 };

@@ -91,8 +91,9 @@ void add_backend_options(CLI::App& app, BackendKind& backend) {
                                                               {"cuda", BackendKind::cuda},
                                                               {"emulated", BackendKind::emulated},
                                                               {"reference", BackendKind::reference}};
-    app.add_option("--backend", backend, "cpu, cuda, or the slow ones for developers: emulated, reference (auto)")
-        ->transform(CLI::Transformer(kNames))
+    app.add_option_function<std::string>(
+           "--backend", [&](const std::string& name) { backend = kNames.at(name); },
+           "cpu, cuda, or the slow ones for developers: emulated, reference (auto)")
         ->check(CLI::IsMember(kNames));
     app.add_flag_callback(
         "--cpu", [&] { backend = BackendKind::cpu; }, "The same as --backend cpu");

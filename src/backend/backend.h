@@ -133,15 +133,18 @@ class Backend {
 
     // Of a device with memory of its own; nothing if it is the host's.
     virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }
-    // Zeroed memory for activations and state, 64-byte aligned. Throws std::bad_alloc, or DeviceMemoryError on
-    // a device with memory of its own.
+    // Zeroed memory for activations and state, 64-byte aligned. Throws std::bad_alloc, or DeviceMemoryError
+    // on a device with memory of its own.
     virtual void* allocate(std::size_t bytes) = 0;
     virtual void release(void* memory) noexcept = 0;
+    // Starts every operation asked for so far, so that one for which there is no room throws here at the
+    // latest.
+    virtual void flush() {}
     virtual void upload(void* to, const void* host, std::size_t bytes) = 0;
     virtual void download(void* host, const void* from, std::size_t bytes) = 0;
-    // Puts a matrix whose data lie in host memory (the mapped file) where this backend wants them, in the form it
-    // wants for that use; the CPU uses them in place, so they must outlive it. What is returned goes with the
-    // backend. Throws as allocate() does.
+    // Puts a matrix whose data lie in host memory (the mapped file) where this backend wants them, in the
+    // form it wants for that use; the CPU uses them in place, so they must outlive it. What is returned goes
+    // with the backend. Throws as allocate() does.
     enum class MatrixUse : std::uint8_t {
         product,  // operand of matmul and its kin
         rows,     // single rows are read: embedding, ape

@@ -16,8 +16,8 @@ std::string gigabytes(double bytes) {
     return text.data();
 }
 
-// The largest of what operations work in (backend/gpu/lower*.cpp: routed experts in blocks of rows, indexer scores,
-// partial attention), twice because the block grows.
+// The largest of what operations work in (backend/gpu/lower*.cpp: routed experts in blocks of rows, indexer
+// scores, partial attention), twice because the block grows.
 double scratch_bytes(const Config& c, std::int64_t max_rows) {
     constexpr std::int64_t kExpertRows = 512;
     constexpr double kScores = 64 << 20;
@@ -41,7 +41,8 @@ std::vector<DevicePlan::Tensor> distinct_tensors(const gguf::File& file) {
 
 double weight_bytes(const gguf::File& file) {
     double bytes = 0;
-    for (const DevicePlan::Tensor& t : distinct_tensors(file)) bytes += static_cast<double>(t.tensor->data.size());
+    for (const DevicePlan::Tensor& t : distinct_tensors(file))
+        bytes += static_cast<double>(t.tensor->data.size());
     return bytes;
 }
 
@@ -49,8 +50,8 @@ std::string DevicePlan::text(const EngineOptions& options) const {
     std::string text = gigabytes(needed()) + " of GPU memory are needed and " + gigabytes(free) + " of " +
                        gigabytes(total) + " are free: weights " + gigabytes(weights);
     if (options.plan_context > 0) {
-        text += ", KV state " + gigabytes(kv_state) + " for " + std::to_string(options.plan_sessions) + " x " +
-                std::to_string(options.plan_context) + " tokens";
+        text += ", KV state " + gigabytes(kv_state) + " for " + std::to_string(options.plan_sessions) +
+                " x " + std::to_string(options.plan_context) + " tokens";
     }
     return text + ", activations " + gigabytes(activations) + ", working memory " + gigabytes(scratch);
 }
@@ -59,7 +60,8 @@ DevicePlan plan_device(const gguf::File& file, const Config& config, const KvLay
                        const EngineOptions& options, double free, double total) {
     DevicePlan plan;
     plan.tensors = distinct_tensors(file);
-    for (const DevicePlan::Tensor& t : plan.tensors) plan.weights += static_cast<double>(t.tensor->data.size());
+    for (const DevicePlan::Tensor& t : plan.tensors)
+        plan.weights += static_cast<double>(t.tensor->data.size());
     if (options.plan_context > 0) {
         const std::int64_t n_tokens = std::min(options.plan_context, config.max_context);
         plan.kv_state =

@@ -49,7 +49,7 @@ class Device {
   public:
     virtual ~Device() = default;
 
-    virtual std::string description() const = 0;  // e.g. "NVIDIA H200, 132 multiprocessors"
+    virtual std::string description() const = 0;             // e.g. "NVIDIA H200, 132 multiprocessors"
     virtual std::optional<DeviceMemory> memory() const = 0;  // nothing: the host's
 
     // At least 256-byte aligned, contents arbitrary. Throws DeviceMemoryError.
@@ -101,7 +101,8 @@ class Buffer {
     std::size_t bytes_ = 0;
 };
 
-// An NVIDIA GPU. Throws DeviceError: built without CUDA, no GPU, a driver too old, a GPU this was not built for.
+// An NVIDIA GPU. Throws DeviceError: built without CUDA, no GPU, a driver too old, a GPU this was not built
+// for.
 std::unique_ptr<Device> make_cuda_device(int index = 0);
 // Whether make_cuda_device has something to open.
 bool has_cuda_device();

@@ -1,12 +1,14 @@
+#include "backend/gpu/device.h"
+
 #include <cuda_runtime.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
 #include "backend/gpu/cuda/check.h"
 #include "backend/gpu/cuda/entries.h"
 #include "backend/gpu/cuda/uploader.h"
-#include "backend/gpu/device.h"
 
 namespace ds4::gpu {
 namespace {
@@ -29,13 +31,15 @@ std::string gigabytes(std::size_t bytes) {
     cudaDriverGetVersion(&driver);
     if (driver == 0) throw DeviceError("no NVIDIA driver is loaded; install one, or use --backend cpu");
     if (status == cudaErrorInsufficientDriver) {
-        throw DeviceError("the NVIDIA driver is too old: it supports CUDA " + version(driver) + ", this program needs " +
-                          version(CUDART_VERSION) + "; update the driver, or use --backend cpu");
+        throw DeviceError("the NVIDIA driver is too old: it supports CUDA " + version(driver) +
+                          ", this program needs " + version(CUDART_VERSION) +
+                          "; update the driver, or use --backend cpu");
     }
     if (status == cudaSuccess || status == cudaErrorNoDevice) {
         throw DeviceError("there is no NVIDIA GPU here, or CUDA_VISIBLE_DEVICES hides it; use --backend cpu");
     }
-    throw DeviceError(std::string("CUDA: cannot list the GPUs: ") + cudaGetErrorString(status) + "; use --backend cpu");
+    throw DeviceError(std::string("CUDA: cannot list the GPUs: ") + cudaGetErrorString(status) +
+                      "; use --backend cpu");
 }
 
 class CudaGraph final : public Graph {
@@ -74,57 +78,72 @@ class CudaDevice final : public Device {
     explicit CudaDevice(int index) : index_(select(index)) {
         check(cudaGetDeviceProperties(&properties_, index_), "cannot ask for the GPU's properties");
         check_architecture();
+        keep_freed_memory();
     }
 
     std::string description() const override {
-        return std::string(properties_.name) + ", " + std::to_string(properties_.multiProcessorCount) +
-               " multiprocessors";
+        return std::string("cuda, ") + properties_.name + ", " +
+               std::to_string(properties_.multiProcessorCount) + " multiprocessors";
     }
     std::optional<DeviceMemory> memory() const override { return memory_info(); }
 
     // In the order of the stream, so that pages come and go without stopping it.
     void* allocate(std::size_t bytes) override {
+        use();
         void* memory = nullptr;
         const cudaError_t status = cudaMallocAsync(&memory, bytes == 0 ? 1 : bytes, stream_.get());
         if (status == cudaErrorMemoryAllocation) {
             cudaGetLastError();
             const DeviceMemory info = memory_info();
-            throw DeviceMemoryError(std::string(properties_.name) + ": " + gigabytes(bytes) + " more do not fit, " +
-                                    gigabytes(info.free) + " of " + gigabytes(info.total) +
-                                    " are free; use a shorter --ctx, fewer sessions or a smaller --prefill-chunk");
+            throw DeviceMemoryError(
+                std::string(properties_.name) + ": " + gigabytes(bytes) + " more do not fit, " +
+                gigabytes(info.free) + " of " + gigabytes(info.total) +
+                " are free; use a shorter --ctx, fewer sessions or a smaller --prefill-chunk");
         }
         check(status, "cannot allocate GPU memory");
         return memory;
     }
-    void release(void* memory) noexcept override { cudaFreeAsync(memory, stream_.get()); }
+    void release(void* memory) noexcept override {
+        cudaSetDevice(index_);
+        cudaFreeAsync(memory, stream_.get());
+    }
 
     void run(std::span<const Launch> launches) override {
+        use();
         for (const Launch& launch : launches) start(launch);
     }
     void run(const Graph& graph) override {
-        check(cudaGraphLaunch(static_cast<const CudaGraph&>(graph).exec(), stream_.get()), "cannot start a graph");
+        use();
+        check(cudaGraphLaunch(static_cast<const CudaGraph&>(graph).exec(), stream_.get()),
+              "cannot start a graph");
     }
     void upload(void* to, const void* host, std::size_t bytes) override {
+        use();
         if (bytes >= kLargeUpload) {
             if (!uploader_) uploader_.emplace(stream_.get());
             return uploader_->upload(to, host, bytes);
         }
-        check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream_.get()), "cannot copy to the GPU");
+        check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream_.get()),
+              "cannot copy to the GPU");
     }
     void download(void* host, const void* from, std::size_t bytes) override {
-        check(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, stream_.get()), "cannot copy from the GPU");
+        use();
+        check(cudaMemcpyAsync(host, from, bytes, cudaMemcpyDeviceToHost, stream_.get()),
+              "cannot copy from the GPU");
         wait();
     }
     void fill_zero(void* to, std::size_t bytes) override {
         check(cudaMemsetAsync(to, 0, bytes, stream_.get()), "cannot clear GPU memory");
     }
     void copy(void* to, const void* from, std::size_t bytes) override {
-        check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_.get()), "cannot copy on the GPU");
+        check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream_.get()),
+              "cannot copy on the GPU");
     }
     void wait() override { check(cudaStreamSynchronize(stream_.get()), "the GPU failed"); }
 
     std::unique_ptr<Graph> make_graph(std::span<const Launch> launches) override {
-        check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal), "cannot begin a graph");
+        check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal),
+              "cannot begin a graph");
         cudaGraph_t graph = nullptr;
         try {
             run(launches);
@@ -144,10 +163,23 @@ class CudaDevice final : public Device {
         const cudaError_t status = cudaGetDeviceCount(&n);
         if (status != cudaSuccess || n == 0) throw_no_device(status);
         if (index >= n) {
-            throw DeviceError("there is no GPU " + std::to_string(index) + "; the last one is " + std::to_string(n - 1));
+            throw DeviceError("there is no GPU " + std::to_string(index) + "; the last one is " +
+                              std::to_string(n - 1));
         }
         check(cudaSetDevice(index), "cannot use the GPU");
         return index;
+    }
+
+    // The calling thread's choice of GPU.
+    void use() const { check(cudaSetDevice(index_), "cannot use the GPU"); }
+
+    // Pages of sessions come and go: their memory stays with this process.
+    void keep_freed_memory() const {
+        cudaMemPool_t pool = nullptr;
+        check(cudaDeviceGetDefaultMemPool(&pool, index_), "the GPU has no memory pools");
+        std::uint64_t everything = ~std::uint64_t{0};
+        check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &everything),
+              "cannot set up memory pools");
     }
 
     static DeviceMemory memory_info() {
@@ -160,10 +192,11 @@ class CudaDevice final : public Device {
         cudaFuncAttributes attributes;
         if (cudaFuncGetAttributes(&attributes, cuda::entry(Kernel::add).function) == cudaSuccess) return;
         cudaGetLastError();
-        throw DeviceError(std::string(properties_.name) + " has compute capability " +
-                          std::to_string(properties_.major) + "." + std::to_string(properties_.minor) +
-                          ", for which this program was not built; add it to DS4_CUDA_ARCHITECTURES, or use --backend "
-                          "cpu");
+        throw DeviceError(
+            std::string(properties_.name) + " has compute capability " + std::to_string(properties_.major) +
+            "." + std::to_string(properties_.minor) +
+            ", for which this program was not built; add it to DS4_CUDA_ARCHITECTURES, or use --backend "
+            "cpu");
     }
 
     void start(const Launch& launch) {

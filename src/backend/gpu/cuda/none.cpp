@@ -5,7 +5,8 @@
 namespace ds4::gpu {
 
 std::unique_ptr<Device> make_cuda_device(int /*index*/) {
-    throw DeviceError("this program was built without CUDA; build it with -DDS4_CUDA=ON, or use --backend cpu");
+    throw DeviceError(
+        "this program was built without CUDA; build it with -DDS4_CUDA=ON, or use --backend cpu");
 }
 
 bool has_cuda_device() {

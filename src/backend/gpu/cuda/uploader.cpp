@@ -48,7 +48,8 @@ void Uploader::upload(void* to, const void* host, std::size_t bytes) {
         pool_.parallel_for(n, kGrain, [&](std::size_t begin, std::size_t end) {
             std::memcpy(part.memory + begin, from + done + begin, end - begin);
         });
-        check(cudaMemcpyAsync(at + done, part.memory, n, cudaMemcpyHostToDevice, stream_), "cannot copy to the GPU");
+        check(cudaMemcpyAsync(at + done, part.memory, n, cudaMemcpyHostToDevice, stream_),
+              "cannot copy to the GPU");
         check(cudaEventRecord(part.copied, stream_), "cannot record an event");
     }
 }

@@ -9,8 +9,8 @@
 
 namespace ds4::gpu::cuda {
 
-// Copies large blocks to the device through a ring of pinned memory: threads read the mapped file into one part
-// while the others are on their way.
+// Copies large blocks to the device through a ring of pinned memory: threads read the mapped file into one
+// part while the others are on their way.
 class Uploader {
   public:
     // Throws DeviceError.

@@ -17,7 +17,7 @@ struct EmulatedGraph final : Graph {
 
 class EmulatedDevice final : public Device {
   public:
-    std::string description() const override { return "emulated on the CPU"; }
+    std::string description() const override { return "emulated GPU"; }
     std::optional<DeviceMemory> memory() const override { return std::nullopt; }
 
     void* allocate(std::size_t bytes) override {

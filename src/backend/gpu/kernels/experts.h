@@ -38,6 +38,7 @@ DS4_FN uint32_t take_top(Thread t, uint32_t n, DS4_SHARED RouteShared& s) {
     }
     const float top = simd_max(t, best);
     const uint32_t lowest = n - simd_max(t, best == top ? n - at : 0u);
+    simd_barrier(t);
     if (t.lane == 0) s.key[lowest] = as_float(0xff800000u);
     simd_barrier(t);
     return lowest;
