@@ -215,6 +215,10 @@ std::vector<OpCase> history_cases() {
         {"select_rows", 16, [](Device& d, Random& r) {
              return select_rows(d, r, {r.integer(1, 9), 32 * r.integer(1, 4), r.integer(1, 20), 300, 60});
          }});
+    // Starts far enough from 0 for several hundred rows, most of them not selected.
+    cases.push_back({"select_rows_long", 3, [](Device& d, Random& r) {
+                         return select_rows(d, r, {2, 32, 100, 9000, 3});
+                     }});
     cases.push_back({"select_rows_flash", 1, [](Device& d, Random& r) {
                          return select_rows(d, r, {64, 128, 512, 6000, 20});
                      }});

@@ -97,12 +97,13 @@ struct ThreadGroup::Fibers {
     }
 
     // Runs a SIMD-group until its lanes wait for the other ones of the group or have ended.
-    void run_simd(One* lanes) {
+    void run_simd(One* lanes, bool backwards) {
         for (;;) {
             bool has_run = false;
             for (std::uint32_t i = 0; i < kSimdWidth; ++i) {
-                if (lanes[i].state != State::ready) continue;
-                lanes[i].fiber->resume();
+                One& lane = lanes[backwards ? kSimdWidth - 1 - i : i];
+                if (lane.state != State::ready) continue;
+                lane.fiber->resume();
                 if (failure) return;
                 has_run = true;
             }
@@ -117,7 +118,7 @@ struct ThreadGroup::Fibers {
         const std::uint32_t n_simds = n_threads / kSimdWidth;
         for (;;) {
             for (std::uint32_t i = 0; i < n_simds; ++i) {
-                run_simd(&threads[(backwards ? n_simds - 1 - i : i) * kSimdWidth]);
+                run_simd(&threads[(backwards ? n_simds - 1 - i : i) * kSimdWidth], backwards);
                 if (failure) return;
             }
             check_met(threads.data(), n_threads, "barrier");

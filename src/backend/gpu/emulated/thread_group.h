@@ -50,9 +50,9 @@ class ThreadGroup {
     ThreadGroup();
     ~ThreadGroup();
 
-    // Runs the group (group, group_y) of n_threads, a multiple of kSimdWidth. Between barriers, SIMD-groups
-    // run one after the other, those of odd groups from the last to the first: a missing barrier shows in one
-    // of them. Throws DeviceError for threads that do not meet, and what the body throws.
+    // Runs the group (group, group_y) of n_threads, a multiple of kSimdWidth. Between barriers, lanes and
+    // SIMD-groups run one after the other, those of odd groups from the last to the first: a missing barrier
+    // shows in one of them. Throws DeviceError for threads that do not meet, and what the body throws.
     void run(const Kernel& kernel, std::uint32_t group, std::uint32_t group_y, std::uint32_t n_threads);
 
     // ---- called by the threads
