@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "ds4/backend_kind.h"
 #include "ds4/checkpoint.h"
 #include "ds4/error.h"
 #include "ds4/profile.h"
@@ -31,8 +32,12 @@ struct EngineOptions {
     std::int64_t max_context = 0;     // tokens; 0: what the model was made for. More is for measuring
     bool kv_rounding = true;          // simulated FP8/FP4 of model.md 9; off only to compare implementations
     KvRows kv_rows = KvRows::packed;  // without kv_rounding: always f32
-    enum class Device { cpu, reference } device = Device::cpu;  // reference: the slow oracle
-    bool profile = false;                                       // for take_profile()
+    BackendKind backend = BackendKind::cpu;
+    // What a GPU must have room for besides the weights, checked before anything is loaded: this many
+    // sessions of this many tokens. 0 tokens: not planned for.
+    std::int64_t plan_sessions = 1;
+    std::int64_t plan_context = 0;
+    bool profile = false;  // for take_profile()
 };
 
 struct ModelInfo {
@@ -46,7 +51,7 @@ struct ModelInfo {
 
 // Bytes that serving takes.
 struct MemoryPlan {
-    double weights = 0;      // mapped from the file
+    double weights = 0;      // mapped from the file, or in the GPU's memory; what tensors share counts once
     double kv_state = 0;     // of one session when its context is full; taken as it grows
     double activations = 0;  // of a step
 };
@@ -56,7 +61,7 @@ class Session;
 // One loaded model. Sessions share its weights and its threads.
 class Engine {
   public:
-    // Throws IoError, GgufError, ModelError, TokenizerError.
+    // Throws IoError, GgufError, ModelError, TokenizerError, DeviceError.
     static std::unique_ptr<Engine> open(const EngineOptions& options);
     ~Engine();
     Engine(const Engine&) = delete;

@@ -50,6 +50,18 @@ class PromptError : public Error {
     using Error::Error;
 };
 
+// A GPU or its driver is missing, too old, or failed in the middle of something.
+class DeviceError : public Error {
+  public:
+    using Error::Error;
+};
+
+// A GPU has not enough memory for one more block. What was there before stays usable.
+class DeviceMemoryError : public DeviceError {
+  public:
+    using DeviceError::DeviceError;
+};
+
 // The prompt, or the prompt and the answer so far, do not fit the session's context.
 class ContextError : public Error {
   public:

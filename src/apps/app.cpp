@@ -6,6 +6,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <new>
 #include <sstream>
 
@@ -82,6 +83,22 @@ std::string read_text(const std::filesystem::path& path) {
     text << file.rdbuf();
     if (file.bad()) throw IoError(path.string() + ": cannot read");
     return std::move(text).str();
+}
+
+void add_backend_options(CLI::App& app, BackendKind& backend) {
+    static const std::map<std::string, BackendKind> kNames = {{"auto", BackendKind::automatic},
+                                                              {"cpu", BackendKind::cpu},
+                                                              {"cuda", BackendKind::cuda},
+                                                              {"emulated", BackendKind::emulated},
+                                                              {"reference", BackendKind::reference}};
+    app.add_option_function<std::string>(
+           "--backend", [&](const std::string& name) { backend = kNames.at(name); },
+           "cpu, cuda, or the slow ones for developers: emulated, reference (auto)")
+        ->check(CLI::IsMember(kNames));
+    app.add_flag_callback(
+        "--cpu", [&] { backend = BackendKind::cpu; }, "The same as --backend cpu");
+    app.add_flag_callback(
+        "--cuda", [&] { backend = BackendKind::cuda; }, "The same as --backend cuda");
 }
 
 std::string human_bytes(double bytes) {

@@ -5,6 +5,8 @@
 #include <functional>
 #include <string>
 
+#include "ds4/backend_kind.h"
+
 // What every program of ds4 does the same way.
 namespace ds4::app {
 
@@ -21,6 +23,9 @@ std::filesystem::path find_model(const std::filesystem::path& given);
 
 // A whole file, or standard input for "-". Throws IoError.
 std::string read_text(const std::filesystem::path& path);
+
+// --backend NAME, --cpu and --cuda, as antirez/ds4 has them.
+void add_backend_options(CLI::App& app, BackendKind& backend);
 
 // 1234567 -> "1.2 MB", decimal units as disks and bandwidths use them.
 std::string human_bytes(double bytes);

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -101,7 +102,7 @@ struct Router {
     float weight_scale = 1;              // routed_scaling_factor
     bool normalise = true;               // norm_topk_prob
     Vector bias;                         // (n_experts), or absent in hash layers
-    const std::int32_t* hash = nullptr;  // (vocab, n_used), host memory; hash layers only
+    const std::int32_t* hash = nullptr;  // (vocab, n_used); hash layers only
 };
 
 struct Routing {
@@ -116,6 +117,11 @@ struct Experts {
     float clamp = 0;  // swiglu_limit; <= 1e-6 means none
 };
 
+struct DeviceMemory {
+    std::size_t total = 0;  // bytes
+    std::size_t free = 0;   // bytes
+};
+
 class Backend {
   public:
     virtual ~Backend() = default;
@@ -125,13 +131,25 @@ class Backend {
 
     // ---- memory
 
-    // Zeroed memory for activations and state, 64-byte aligned. Throws std::bad_alloc.
+    // Of a device with memory of its own; nothing if it is the host's.
+    virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }
+    // Zeroed memory for activations and state, 64-byte aligned. Throws std::bad_alloc, or DeviceMemoryError
+    // on a device with memory of its own.
     virtual void* allocate(std::size_t bytes) = 0;
     virtual void release(void* memory) noexcept = 0;
+    // Starts every operation asked for so far, so that one for which there is no room throws here at the
+    // latest.
+    virtual void flush() {}
     virtual void upload(void* to, const void* host, std::size_t bytes) = 0;
     virtual void download(void* host, const void* from, std::size_t bytes) = 0;
-    // Where the backend wants weights that lie at `host` in the mapped file; the CPU uses them in place.
-    virtual const std::byte* place(std::span<const std::byte> host) = 0;
+    // Puts a matrix whose data lie in host memory (the mapped file) where this backend wants them, in the
+    // form it wants for that use; the CPU uses them in place, so they must outlive it. What is returned goes
+    // with the backend. Throws as allocate() does.
+    enum class MatrixUse : std::uint8_t {
+        product,  // operand of matmul and its kin
+        rows,     // single rows are read: embedding, ape
+    };
+    virtual Matrix place(const Matrix& host, MatrixUse use) = 0;
 
     // ---- dense
 

@@ -34,7 +34,9 @@ class ProfilingBackend final : public Backend {
     void download(void* host, const void* from, std::size_t bytes) override {
         backend_->download(host, from, bytes);
     }
-    const std::byte* place(std::span<const std::byte> host) override { return backend_->place(host); }
+    std::optional<DeviceMemory> memory() const override { return backend_->memory(); }
+    void flush() override { backend_->flush(); }
+    Matrix place(const Matrix& host, MatrixUse use) override { return backend_->place(host, use); }
 
     // ---- operations
 

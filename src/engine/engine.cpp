@@ -5,9 +5,9 @@
 #include <utility>
 #include <vector>
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/make_backend.h"
 #include "backend/profiling.h"
-#include "backend/reference/reference.h"
+#include "engine/device_plan.h"
 #include "engine/engine_impl.h"
 #include "engine/session_impl.h"
 #include "model/workspace.h"
@@ -15,13 +15,8 @@
 namespace ds4 {
 namespace {
 
-std::unique_ptr<Backend> make_plain_backend(const EngineOptions& options) {
-    if (options.device == EngineOptions::Device::reference) return make_reference_backend();
-    return make_cpu_backend(options.threads);
-}
-
 std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
-    auto backend = make_plain_backend(options);
+    auto backend = ds4::make_backend(options.backend, options.threads);
     if (!options.profile) return backend;
     return std::make_unique<ProfilingBackend>(std::move(backend));
 }
@@ -59,6 +54,14 @@ quant::KvFormat kv_format(const EngineOptions& o) {
                                        : quant::KvFormat::f32;
 }
 
+std::optional<DevicePlan> make_plan(const gguf::File& file, const Config& config, const KvLayout& layout,
+                                    const EngineOptions& options, const Backend& backend) {
+    const std::optional<DeviceMemory> memory = backend.memory();
+    if (!memory) return std::nullopt;
+    return plan_device(file, config, layout, options, static_cast<double>(memory->free),
+                       static_cast<double>(memory->total));
+}
+
 }  // namespace
 
 Engine::Impl::Impl(const EngineOptions& o)
@@ -67,10 +70,11 @@ Engine::Impl::Impl(const EngineOptions& o)
       config(Config::from_gguf(file)),
       tokenizer(load_tokenizer(file, config)),
       backend(make_backend(o)),
-      store(file, *backend),
-      weights(store.load_trunk(config)),
       forward_options{o.max_batch, o.kv_rounding, kv_format(o)},
       layout(config, config.ratios, forward_options.kv_format),
+      plan(make_plan(file, config, layout, o, *backend)),
+      store(file, *backend),
+      weights(store.load_trunk(config)),
       forward(*backend, config, weights, forward_options),
       fingerprint(ds4::kv_fingerprint(file, forward_options)) {
     info.name = file.find_string("general.name").value_or(o.model.filename().string());

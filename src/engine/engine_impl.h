@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "ds4/engine.h"
+#include "engine/device_plan.h"
 #include "gguf/gguf.h"
 #include "model/forward.h"
 #include "model/kv_state.h"
@@ -25,10 +26,11 @@ struct Engine::Impl {
     std::optional<tokenizer::Tokenizer> tokenizer;
     std::unique_ptr<Backend> backend;
     ProfilingBackend* profiler = nullptr;  // the backend, if it is one
-    WeightStore store;
-    Weights weights;
     ForwardOptions forward_options;
     KvLayout layout;
+    std::optional<DevicePlan> plan;  // of a device with memory of its own
+    WeightStore store;
+    Weights weights;
     Forward forward;
     std::shared_ptr<KvMeter> meter = std::make_shared<KvMeter>(0);
     std::string fingerprint;

@@ -163,6 +163,7 @@ void Forward::run(const BatchRows& batch, std::span<KvState* const> states) {
         block_.run(weights_.layers[static_cast<std::size_t>(l)], batch, history_, work_, s);
     }
     if (probe) probe(config_.n_layers, s);
+    backend_.flush();
     for (std::size_t i = 0; i < states.size(); ++i) {
         const Segment& segment = batch.segments[i];
         states[i]->advance(batch.tokens.subspan(static_cast<std::size_t>(segment.first_row),

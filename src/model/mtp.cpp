@@ -44,6 +44,7 @@ void MtpForward::run(const BatchRows& batch, std::span<KvState* const> states, R
     history_.clear();
     for (KvState* state : states) history_.push_back(state->history(0));
     block_.run(mtp_.layer, batch, history_, work_, s);
+    backend_.flush();
     for (std::size_t i = 0; i < states.size(); ++i) {
         const Segment& segment = batch.segments[i];
         states[i]->advance(batch.tokens.subspan(static_cast<std::size_t>(segment.first_row),

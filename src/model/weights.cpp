@@ -31,7 +31,8 @@ class WeightLoader {
         : store_(store), c_(config), prefix_(std::move(prefix)) {}
 
     // n_out rows of n_in; `stack` of them for experts.
-    Matrix matrix(const std::string& name, std::int64_t n_in, std::int64_t n_out, std::int64_t stack = 1) {
+    Matrix matrix(const std::string& name, std::int64_t n_in, std::int64_t n_out, std::int64_t stack = 1,
+                  Backend::MatrixUse use = Backend::MatrixUse::product) {
         const gguf::Tensor& t = tensor(name + ".weight");
         if (stack > 1) {
             check_shape(t, {n_in, n_out, stack});
@@ -41,13 +42,17 @@ class WeightLoader {
         if (t.format->decode == nullptr)
             fail(t, "has type " + std::string(t.format->name) + ", not a weight format");
         Matrix m;
-        m.data = store_.backend_.place(t.data);
+        m.data = t.data.data();
         m.type = t.format->type;
         m.n_in = n_in;
         m.n_out = n_out;
         m.stack = stack;
         m.row_bytes = quant::row_bytes(*t.format, static_cast<std::size_t>(n_in));
-        return m;
+        return place(m, use);
+    }
+    // A matrix of which single rows are read.
+    Matrix table(const std::string& name, std::int64_t n_in, std::int64_t n_out) {
+        return matrix(name, n_in, n_out, 1, Backend::MatrixUse::rows);
     }
 
     Vector vector(const std::string& full_name, std::int64_t n) {
@@ -59,10 +64,7 @@ class WeightLoader {
         }
         std::vector<float> values(static_cast<std::size_t>(n));
         t.format->decode(t.data.data(), values.data(), values.size());
-        const std::size_t bytes = values.size() * sizeof(float);
-        auto* placed = static_cast<float*>(store_.vectors_.emplace_back(store_.backend_, bytes).get());
-        store_.backend_.upload(placed, values.data(), bytes);
-        return {placed, n};
+        return {upload(values.data(), values.size()), n};
     }
     Vector norm(const std::string& name, std::int64_t n) { return vector(name + ".weight", n); }
 
@@ -81,7 +83,7 @@ class WeightLoader {
     CompressorWeights compressor(const std::string& name, std::int64_t ratio, std::int64_t dim) {
         const std::int64_t width = Config::compressor_width(ratio, dim);
         return {matrix(name + "_kv", c_.hidden, width), matrix(name + "_gate", c_.hidden, width),
-                matrix(name + "_ape", width, ratio), norm(name + "_norm", dim)};
+                table(name + "_ape", width, ratio), norm(name + "_norm", dim)};
     }
 
     AttentionWeights attention(std::int64_t ratio) {
@@ -162,7 +164,7 @@ class WeightLoader {
     }
 
     // The entries are indices into the experts, so they are checked here once instead of at every token.
-    const std::int32_t* hash_table() const {
+    const std::int32_t* hash_table() {
         const gguf::Tensor& t = tensor("ffn_gate_tid2eid.weight");
         check_shape(t, {c_.n_used_experts, c_.vocab});
         if (t.format->type != quant::Type::i32)
@@ -175,7 +177,26 @@ class WeightLoader {
                             std::to_string(table[i]) + " of " + std::to_string(c_.n_experts));
             }
         }
-        return table;
+        return upload(table, static_cast<std::size_t>(n));
+    }
+
+    template <class T>
+    const T* upload(const T* values, std::size_t n) {
+        void* memory = store_.vectors_.emplace_back(store_.backend_, n * sizeof(T)).get();
+        store_.backend_.upload(memory, values, n * sizeof(T));
+        return static_cast<const T*>(memory);
+    }
+
+    // Tensors of one file may share their bytes.
+    Matrix place(const Matrix& m, Backend::MatrixUse use) {
+        const auto known = store_.placed_.find({m.data, use});
+        const auto same_shape = [&](const Matrix& p) {
+            return p.type == m.type && p.n_in == m.n_in && p.n_out == m.n_out && p.stack == m.stack;
+        };
+        if (known != store_.placed_.end() && same_shape(known->second)) return known->second;
+        const Matrix placed = store_.backend_.place(m, use);
+        store_.placed_.insert_or_assign({m.data, use}, placed);
+        return placed;
     }
 
     WeightStore& store_;
@@ -186,7 +207,7 @@ class WeightLoader {
 Weights WeightStore::load_trunk(const Config& config) {
     WeightLoader global(*this, config, "");
     Weights w;
-    w.embedding = global.matrix("token_embd", config.hidden, config.vocab);
+    w.embedding = global.table("token_embd", config.hidden, config.vocab);
     w.output = global.matrix("output", config.hidden, config.vocab);
     w.norm = global.norm("output_norm", config.hidden);
     w.hc_head = global.hyper_connection("output_hc", config.n_streams, 1);

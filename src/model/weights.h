@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "backend/backend.h"
@@ -45,7 +47,7 @@ struct MoeWeights {
     Vector norm;                         // (E)
     Matrix router;                       // (X, E)
     Vector router_bias;                  // (X); absent in hash layers
-    const std::int32_t* hash = nullptr;  // (V, K), host memory; hash layers only
+    const std::int32_t* hash = nullptr;  // (V, K); hash layers only
     Matrix gate_experts, up_experts;     // X stacked (F, E)
     Matrix down_experts;                 // X stacked (E, F)
     Matrix gate_shared, up_shared;       // (F, E)
@@ -80,7 +82,8 @@ struct MtpWeights {
     Vector norm;  // (E)
 };
 
-// Decoded vectors live here; everything else points into the file, which must outlive it.
+// Decoded vectors and hash tables live here; matrices are where the backend placed them, which may be the
+// file, so that must outlive it. Tensors that share their bytes are placed once.
 class WeightStore {
   public:
     WeightStore(const gguf::File& file, Backend& backend) : file_(file), backend_(backend) {}
@@ -97,6 +100,7 @@ class WeightStore {
     const gguf::File& file_;
     Backend& backend_;
     std::vector<BackendMemory> vectors_;
+    std::map<std::pair<const std::byte*, Backend::MatrixUse>, Matrix> placed_;
 };
 
 }  // namespace ds4

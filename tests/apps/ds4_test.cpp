@@ -50,6 +50,22 @@ TEST(Ds4, ProfilesAnAnswer) {
     expect_complaint(run_program("ds4", {"--profile"}), "ds4", 1, "-p");
 }
 
+// The GPU's kernels on the CPU say the same.
+TEST(Ds4, RunsOnTheEmulatedGpu) {
+    const auto ask = [](const std::string& backend) {
+        return run_program("ds4", {"-p", "Why is the sky blue?", "--nothink", "--temp", "0", "-n", "5",
+                                   "--backend", backend});
+    };
+    const ProgramResult r = ask("emulated");
+    EXPECT_EQ(r.status, 0) << r.err;
+    EXPECT_EQ(r.out, ask("cpu").out);
+    EXPECT_THAT(r.err, HasSubstr("emulated GPU"));
+}
+
+TEST(Ds4, RefusesBackendsThatAreNotThere) {
+    expect_complaint(run_program("ds4", {"-p", "Hi", "--backend", "abacus"}), "ds4", 2, "abacus not in {");
+}
+
 TEST(Ds4, GivesOnlyTheAnswerToAPipeWhenItThinks) {
     const ProgramResult r = run_program("ds4", {"-p", "What is the capital of France?", "--temp", "0"});
     EXPECT_EQ(r.status, 0) << r.err;

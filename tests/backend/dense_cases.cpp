@@ -88,7 +88,7 @@ Outputs embed(Device& device, Random& random, Type type) {
     const std::int64_t width = any_length(random, type);
     const std::int64_t n_streams = random.integer(1, 4);
     constexpr std::int64_t kVocab = 11;
-    const Matrix table = device.matrix(random, type, kVocab, width);
+    const Matrix table = device.matrix(random, type, kVocab, width, 1, Backend::MatrixUse::rows);
     std::vector<TokenId> tokens;
     for (int i = 0; i < 7; ++i) tokens.push_back(static_cast<TokenId>(random.integer(0, kVocab - 1)));
     const Rows streams = device.result(static_cast<std::int64_t>(tokens.size()), n_streams * width);

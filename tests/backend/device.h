@@ -121,22 +121,22 @@ class Device {
         return {upload(host), static_cast<std::int64_t>(host.size())};
     }
     Matrix matrix(Random& random, quant::Type type, std::int64_t n_out, std::int64_t n_in,
-                  std::int64_t stack = 1) {
-        return matrix(random.weights(type, stack * n_out, n_in), type, n_out, n_in, stack);
+                  std::int64_t stack = 1, Backend::MatrixUse use = Backend::MatrixUse::product) {
+        return matrix(random.weights(type, stack * n_out, n_in), type, n_out, n_in, stack, use);
     }
     Matrix matrix(const std::vector<float>& values, std::int64_t n_in) {
         std::vector<std::byte> bytes(values.size() * sizeof(float));
         std::memcpy(bytes.data(), values.data(), bytes.size());
         return matrix(std::move(bytes), quant::Type::f32, static_cast<std::int64_t>(values.size()) / n_in,
-                      n_in, 1);
+                      n_in, 1, Backend::MatrixUse::product);
     }
 
   private:
     Matrix matrix(std::vector<std::byte> bytes, quant::Type type, std::int64_t n_out, std::int64_t n_in,
-                  std::int64_t stack) {
+                  std::int64_t stack, Backend::MatrixUse use) {
         const auto& kept = weights_.emplace_back(std::make_unique<std::vector<std::byte>>(std::move(bytes)));
         const std::size_t row_bytes = quant::row_bytes(quant::format(type), static_cast<std::size_t>(n_in));
-        return {backend_.place(*kept), type, n_in, n_out, stack, row_bytes};
+        return backend_.place({kept->data(), type, n_in, n_out, stack, row_bytes}, use);
     }
 
     Backend& backend_;

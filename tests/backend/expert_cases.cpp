@@ -29,7 +29,7 @@ Outputs route(Device& device, Random& random, const RouteCase& c) {
     router.weight_scale = 1.5F;
     router.normalise = c.normalise;
     if (c.bias) router.bias = device.vector(random.gaussian(n_experts, 0.3F));
-    if (c.hash) router.hash = hash.data();
+    if (c.hash) router.hash = device.upload(hash);
     // Ties: a handful of different logits; otherwise some above 20 and some far below zero.
     const Rows logits = device.rows(
         c.ties ? random.integers(n * n_experts, 2) : random.gaussian(n * n_experts, 12), n_experts);

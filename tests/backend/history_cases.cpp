@@ -58,7 +58,8 @@ Outputs compress(Device& device, Random& random, const CompressCase& c) {
     Compressor compressor;
     compressor.ratio = c.ratio;
     compressor.dim = c.of_indexer ? shape.index_dim : shape.head_dim;
-    compressor.ape = device.matrix(random, c.ape, c.ratio, shape.width(compressor.dim));
+    compressor.ape =
+        device.matrix(random, c.ape, c.ratio, shape.width(compressor.dim), 1, Backend::MatrixUse::rows);
     compressor.norm = device.vector(random.gaussian(compressor.dim));
     compressor.rope = {frequency.data(), n_dims};
     compressor.rms_eps = 1e-6F;
@@ -214,6 +215,10 @@ std::vector<OpCase> history_cases() {
         {"select_rows", 16, [](Device& d, Random& r) {
              return select_rows(d, r, {r.integer(1, 9), 32 * r.integer(1, 4), r.integer(1, 20), 300, 60});
          }});
+    // Starts far enough from 0 for several hundred rows, most of them not selected.
+    cases.push_back({"select_rows_long", 3, [](Device& d, Random& r) {
+                         return select_rows(d, r, {2, 32, 100, 9000, 3});
+                     }});
     cases.push_back({"select_rows_flash", 1, [](Device& d, Random& r) {
                          return select_rows(d, r, {64, 128, 512, 6000, 20});
                      }});

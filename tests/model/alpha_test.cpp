@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
+#include "backend/gpu/gpu_backend.h"
 #include "backend/reference/reference.h"
 #include "model/forward.h"
 #include "model/mtp.h"
@@ -56,6 +57,17 @@ struct Device {
     std::function<std::unique_ptr<Backend>()> make;
 };
 
+// The emulated GPU would take a minute for all of it; its operations are tested one by one
+// (tests/backend/gpu).
+std::vector<Device> devices() {
+    std::vector<Device> all{{"reference", [] { return make_reference_backend(); }},
+                            {"cpu", [] { return make_cpu_backend(2); }}};
+    if (gpu::has_cuda_device()) {
+        all.push_back({"cuda", [] { return make_gpu_backend(gpu::make_cuda_device()); }});
+    }
+    return all;
+}
+
 class Alpha : public testing::TestWithParam<Device> {
   protected:
     Alpha() : model(GetParam().make()), tokens(expected.integers("tokens")) {
@@ -76,9 +88,7 @@ class Alpha : public testing::TestWithParam<Device> {
     Segment segment{};
 };
 
-INSTANTIATE_TEST_SUITE_P(Devices, Alpha,
-                         testing::Values(Device{"reference", [] { return make_reference_backend(); }},
-                                         Device{"cpu", [] { return make_cpu_backend(2); }}),
+INSTANTIATE_TEST_SUITE_P(Devices, Alpha, testing::ValuesIn(devices()),
                          [](const auto& device) { return device.param.name; });
 
 float largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
@@ -100,8 +110,11 @@ TEST_P(Alpha, LogitsAndHiddenStates) {
     const std::vector<std::int32_t> checked = expected.integers("positions");
     forward.probe = [&](std::int64_t layer, Rows streams) {
         std::vector<float> hidden;
-        for (const std::int32_t p : checked)
-            hidden.insert(hidden.end(), streams.row(p), streams.row(p) + streams.width);
+        for (const std::int32_t p : checked) {
+            std::vector<float> row(static_cast<std::size_t>(streams.width));
+            model.backend->download(row.data(), streams.row(p), row.size() * sizeof(float));
+            hidden.insert(hidden.end(), row.begin(), row.end());
+        }
         EXPECT_LT(largest_difference(hidden, expected.floats("hidden." + std::to_string(layer))), kLimit)
             << layer;
     };

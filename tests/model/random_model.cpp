@@ -47,10 +47,10 @@ Config small_config() {
 
 }  // namespace
 
-RandomModel::RandomModel(std::uint64_t seed, quant::Type type)
-    : config(small_config()), state_(seed), type_(type) {
+RandomModel::RandomModel(std::uint64_t seed, quant::Type type, Backend* backend)
+    : config(small_config()), state_(seed), type_(type), backend_(backend) {
     const std::int64_t e = config.hidden;
-    weights.embedding = matrix(e, config.vocab, 1);
+    weights.embedding = matrix(e, config.vocab, 1, 1, Backend::MatrixUse::rows);
     weights.output = matrix(e, config.vocab, 1 / std::sqrt(static_cast<double>(e)));
     weights.norm = vector(e, 1, 0.1);
     weights.hc_head = hyper_connection(config.n_streams, 1);
@@ -86,21 +86,31 @@ double RandomModel::normal() {
     return std::sqrt(-2 * std::log(uniform())) * std::cos(2 * std::numbers::pi * uniform());
 }
 
-Matrix RandomModel::matrix(std::int64_t n_in, std::int64_t n_out, double deviation, std::int64_t stack) {
+template <class T>
+const T* RandomModel::placed(const std::vector<T>& values) {
+    if (backend_ == nullptr) return values.data();
+    void* memory = memory_.emplace_back(*backend_, values.size() * sizeof(T)).get();
+    backend_->upload(memory, values.data(), values.size() * sizeof(T));
+    return static_cast<const T*>(memory);
+}
+
+Matrix RandomModel::matrix(std::int64_t n_in, std::int64_t n_out, double deviation, std::int64_t stack,
+                           Backend::MatrixUse use) {
     std::vector<float> values(static_cast<std::size_t>(n_in * n_out * stack));
     for (float& v : values) v = static_cast<float>(deviation * normal());
     const bool whole_blocks = static_cast<std::size_t>(n_in) % quant::format(type_).block_elems == 0;
     const quant::Format& format = quant::format(whole_blocks ? type_ : quant::Type::f32);
     std::vector<std::byte>& bytes = matrices_.emplace_back(quant::row_bytes(format, values.size()));
     format.encode(values.data(), bytes.data(), values.size());
-    return {bytes.data(), format.type, n_in,
-            n_out,        stack,       quant::row_bytes(format, static_cast<std::size_t>(n_in))};
+    const Matrix host{bytes.data(), format.type, n_in,
+                      n_out,        stack,       quant::row_bytes(format, static_cast<std::size_t>(n_in))};
+    return backend_ == nullptr ? host : backend_->place(host, use);
 }
 
 Vector RandomModel::vector(std::int64_t n, double mean, double deviation) {
     std::vector<float>& values = vectors_.emplace_back(static_cast<std::size_t>(n));
     for (float& v : values) v = static_cast<float>(mean + deviation * normal());
-    return {values.data(), n};
+    return {placed(values), n};
 }
 
 HyperConnection RandomModel::hyper_connection(std::int64_t width, std::int64_t n_scales) {
@@ -119,7 +129,7 @@ CompressorWeights RandomModel::compressor(std::int64_t ratio, std::int64_t dim) 
     const std::int64_t width = Config::compressor_width(ratio, dim);
     const double scale = 1 / std::sqrt(static_cast<double>(config.hidden));
     return {matrix(config.hidden, width, scale), matrix(config.hidden, width, scale),
-            matrix(width, ratio, 0.5), vector(dim, 1, 0.1)};
+            matrix(width, ratio, 0.5, 1, Backend::MatrixUse::rows), vector(dim, 1, 0.1)};
 }
 
 LayerWeights RandomModel::layer(std::int64_t ratio, bool hash) {
@@ -159,7 +169,7 @@ LayerWeights RandomModel::layer(std::int64_t ratio, bool hash) {
                 table.push_back(static_cast<std::int32_t>((t * 7 + k * (1 + t % 5)) % c.n_experts));
             }
         }
-        m.hash = table.data();
+        m.hash = placed(table);
     } else {
         m.router_bias = vector(c.n_experts, 0, 0.1);
     }

@@ -14,8 +14,9 @@ namespace ds4::test {
 // layer, a small window and a small top-k, so that a few hundred tokens reach all of the long-context logic.
 class RandomModel {
   public:
-    // Matrices are stored in `type` where their rows are whole blocks, in F32 elsewhere.
-    explicit RandomModel(std::uint64_t seed, quant::Type type = quant::Type::f32);
+    // Matrices are stored in `type` where their rows are whole blocks, in F32 elsewhere. In host memory,
+    // which every backend of the CPU can use, or where `backend` wants them; it must outlive the model.
+    explicit RandomModel(std::uint64_t seed, quant::Type type = quant::Type::f32, Backend* backend = nullptr);
 
     Config config;
     Weights weights;
@@ -24,16 +25,21 @@ class RandomModel {
     std::vector<TokenId> tokens(std::int64_t n, std::uint64_t seed) const;
 
   private:
-    Matrix matrix(std::int64_t n_in, std::int64_t n_out, double deviation, std::int64_t stack = 1);
+    Matrix matrix(std::int64_t n_in, std::int64_t n_out, double deviation, std::int64_t stack = 1,
+                  Backend::MatrixUse use = Backend::MatrixUse::product);
     Vector vector(std::int64_t n, double mean, double deviation);
     HyperConnection hyper_connection(std::int64_t width, std::int64_t n_scales);
     CompressorWeights compressor(std::int64_t ratio, std::int64_t dim);
     LayerWeights layer(std::int64_t ratio, bool hash);
+    template <class T>
+    const T* placed(const std::vector<T>& values);
     double uniform();
     double normal();
 
     std::uint64_t state_;
     quant::Type type_;
+    Backend* backend_;
+    std::deque<BackendMemory> memory_;
     std::deque<std::vector<float>> vectors_;
     std::deque<std::vector<std::byte>> matrices_;
     std::deque<std::vector<std::int32_t>> tables_;

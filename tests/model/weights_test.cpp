@@ -5,6 +5,7 @@
 
 #include <cstring>
 
+#include "backend/gpu/gpu_backend.h"
 #include "backend/reference/reference.h"
 #include "ds4/error.h"
 #include "gguf/writer.h"
@@ -24,6 +25,7 @@ class WeightsFile : public testing::Test {
         bool drop = false;
         std::vector<std::uint64_t> ne;  // empty: unchanged
         std::function<void(std::vector<std::byte>& data)> edit;
+        std::string alias_of = {};  // a second name for this tensor's bytes
     };
 
     std::string error_with(const Change& change) {
@@ -50,13 +52,17 @@ class WeightsFile : public testing::Test {
         copy_metadata(file, writer);
         for (const gguf::Tensor& t : file.tensors()) {
             if (t.name == change.tensor && change.drop) continue;
+            if (t.name == change.tensor && !change.alias_of.empty()) {
+                writer.add_alias(t.name, change.alias_of);
+                continue;
+            }
             const auto ne = std::span(t.ne).first(static_cast<std::size_t>(t.n_dims));
             writer.add_tensor(t.name, t.format->type,
                               t.name == change.tensor && !change.ne.empty() ? std::span(change.ne) : ne);
         }
         writer.begin();
         for (const gguf::Tensor& t : file.tensors()) {
-            if (t.name == change.tensor && change.drop) continue;
+            if (t.name == change.tensor && (change.drop || !change.alias_of.empty())) continue;
             std::vector<std::byte> data(t.data.begin(), t.data.end());
             if (t.name == change.tensor && !change.ne.empty()) {
                 std::size_t size = sizeof(float);
@@ -100,6 +106,19 @@ class WeightsFile : public testing::Test {
 TEST_F(WeightsFile, AnUnchangedCopyLoads) {
     write({"none", false, {}, {}});
     EXPECT_NO_THROW(load());
+}
+
+// On a device with memory of its own every range of the file is there once.
+TEST_F(WeightsFile, PlacesSharedBytesOnce) {
+    write({"blk.1.attn_q_b.weight", false, {}, {}, "blk.0.attn_q_b.weight"});
+    const gguf::File file = gguf::File::open(dir / "changed.gguf");
+    const auto backend = make_gpu_backend(gpu::make_emulated_device());
+    WeightStore store(file, *backend);
+    const Weights weights = store.load_trunk(Config::from_gguf(file));
+    const Matrix& first = weights.layers[0].attention.q_b;
+    EXPECT_EQ(weights.layers[1].attention.q_b.data, first.data);
+    EXPECT_NE(weights.layers[2].attention.q_b.data, first.data);
+    EXPECT_NE(first.data, file.find_tensor("blk.0.attn_q_b.weight")->data.data());
 }
 
 TEST_F(WeightsFile, NamesAMissingTensor) {

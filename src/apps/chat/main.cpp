@@ -35,6 +35,8 @@ int run(const CLI::App& app, Options& options) {
     ds4::EngineOptions engine_options;
     engine_options.model = ds4::app::find_model(options.model);
     engine_options.threads = options.threads;
+    engine_options.backend = options.backend;
+    engine_options.plan_context = options.context > 0 ? options.context : Options::kDefaultContext;
     engine_options.max_batch = options.max_batch;
     engine_options.profile = options.profile;
     const auto engine = ds4::Engine::open(engine_options);

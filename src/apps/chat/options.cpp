@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "apps/app.h"
+
 namespace ds4::chat_app {
 
 void add_options(CLI::App& app, Options& o) {
@@ -35,6 +37,7 @@ void add_options(CLI::App& app, Options& o) {
                    "Drop tokens below this share of the best one's probability (0.05)")
         ->check(CLI::Range(0.0F, 1.0F));
     app.add_option("--seed", o.sampling.seed, "Seed of the sampler (default: a new one every time)");
+    app::add_backend_options(app, o.backend);
     app.add_option("-t,--threads", o.threads, "Threads; 0 is one per core (0)")->check(CLI::Range(0, 4096));
     app.add_option("--prefill-chunk", o.max_batch, "Tokens per prefill step (512)")
         ->check(CLI::Range(1, 65536));

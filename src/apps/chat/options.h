@@ -6,6 +6,7 @@
 #include <string>
 
 #include "chat/messages.h"
+#include "ds4/backend_kind.h"
 #include "ds4/sampling.h"
 
 namespace ds4::chat_app {
@@ -25,6 +26,7 @@ struct Options {
     std::int64_t max_tokens = 0;  // 0: until the context is full
     Sampling sampling;
     int threads = 0;
+    BackendKind backend = BackendKind::automatic;
     std::int64_t max_batch = 512;
 
     bool dump_tokens = false;

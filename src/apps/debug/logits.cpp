@@ -9,8 +9,7 @@
 
 #include "apps/app.h"
 #include "apps/debug/commands.h"
-#include "backend/cpu/cpu_backend.h"
-#include "backend/reference/reference.h"
+#include "backend/make_backend.h"
 #include "base/output_file.h"
 #include "ds4/error.h"
 #include "gguf/gguf.h"
@@ -25,7 +24,7 @@ struct Options {
     std::int64_t chunk = 512;
     int threads = 0;
     bool rounding = true;
-    std::string device = "cpu";
+    BackendKind backend = BackendKind::cpu;
 };
 
 std::vector<TokenId> read_ids(const std::filesystem::path& path, std::int64_t vocab) {
@@ -56,7 +55,7 @@ class LogitsRun {
         : options_(o),
           file_(gguf::File::open(o.model)),
           config_(Config::from_gguf(file_)),
-          backend_(o.device == "reference" ? make_reference_backend() : make_cpu_backend(o.threads)),
+          backend_(make_backend(o.backend, o.threads)),
           store_(file_, *backend_),
           weights_(store_.load_trunk(config_)),
           forward_options_{o.chunk, o.rounding, o.rounding ? quant::KvFormat::packed : quant::KvFormat::f32},
@@ -160,8 +159,7 @@ void add_logits(CLI::App& app, Run& run) {
     command->add_option("--chunk", options->chunk, "Tokens per prefill step")->check(CLI::Range(1, 65536));
     command->add_option("--threads", options->threads, "Threads; 0 is one per core")
         ->check(CLI::Range(0, 4096));
-    command->add_option("--device", options->device, "cpu, or the slow oracle")
-        ->check(CLI::IsMember({"cpu", "reference"}));
+    app::add_backend_options(*command, options->backend);
     command
         ->add_option_function<std::string>(
             "--kv-rounding", [options](const std::string& value) { options->rounding = value == "on"; },

@@ -47,6 +47,7 @@ void add_network_options(CLI::App& app, Options& o) {
 }
 
 void add_model_options(CLI::App& app, Options& o) {
+    o.engine.backend = BackendKind::automatic;
     app.add_option("-m,--model", o.engine.model,
                    "GGUF file (default: ./ds4flash.gguf, else the bundled model)");
     app.add_option("-c,--ctx", o.service.scheduler.context,
@@ -56,6 +57,7 @@ void add_model_options(CLI::App& app, Options& o) {
         ->check(CLI::Range(1, 256));
     app.add_option("--max-queue", o.service.scheduler.max_queue, "Requests that may wait; more get 429 (64)")
         ->check(CLI::Range(1, 100000));
+    app::add_backend_options(app, o.engine.backend);
     app.add_option("-t,--threads", o.engine.threads, "Threads; 0 is one per core (0)")
         ->check(CLI::Range(0, 4096));
     app.add_option("--prefill-chunk", o.engine.max_batch, "Most tokens per step (512)")
@@ -144,6 +146,8 @@ void complete(Options& o) {
     if (is_open) o.service.host_names = {"localhost", o.http.host};
     o.http.max_body_bytes = static_cast<std::size_t>(o.max_body_mb) << 20;
     o.service.keepalive = std::chrono::milliseconds(o.keepalive_ms);
+    o.engine.plan_sessions = o.service.scheduler.n_slots;
+    o.engine.plan_context = o.service.scheduler.context > 0 ? o.service.scheduler.context : 32768;
     o.service.scheduler.kv_bytes = o.kv_ram_mb << 20;
     o.service.kv_disk_bytes = o.kv_disk_mb << 20;
     o.service.scheduler.max_step = std::chrono::milliseconds(o.max_step_ms);

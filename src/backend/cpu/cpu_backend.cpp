@@ -34,7 +34,7 @@ class CpuBackend final : public Backend {
     void download(void* host, const void* from, std::size_t bytes) override {
         std::memcpy(host, from, bytes);
     }
-    const std::byte* place(std::span<const std::byte> host) override { return host.data(); }
+    Matrix place(const Matrix& host, MatrixUse /*use*/) override { return host; }
 
     void matmul(const Matrix& w, Rows x, Rows y) override { matmul_.run(w, 1, x, y); }
     void grouped_matmul(const Matrix& w, std::int64_t n_groups, Rows x, Rows y) override {

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <stdint.h>
+
+#include "backend/gpu/args.h"
+
+// Every kernel that all devices have: name of its body in kernels/, of its argument struct (without "Args")
+// and of its threadgroup memory (without "Shared"), threads of a group.
+#define DS4_KERNELS(X)                                \
+    X(rms_norm, RmsNorm, Group, 256)                  \
+    X(add, Add, No, 256)                              \
+    X(rope, Rope, No, 256)                            \
+    X(round_fp8, RoundFp8, No, 256)                   \
+    X(round_hadamard_fp4, RoundFp4, No, 256)          \
+    X(swiglu, Swiglu, No, 256)                        \
+    X(prepare_q8_0, Prepare, No, 256)                 \
+    X(prepare_q8_k, Prepare, No, 256)                 \
+    X(product_f32, Product, No, 256)                  \
+    X(product_f16, Product, No, 256)                  \
+    X(product_bf16, Product, No, 256)                 \
+    X(product_q8_0, Product, No, 256)                 \
+    X(product_q2_k, Product, No, 256)                 \
+    X(product_q4_k, Product, No, 256)                 \
+    X(product_iq2_xxs, Product, No, 256)              \
+    X(product_mxfp4, Product, No, 256)                \
+    X(expert_product_f32, ExpertProduct, No, 256)     \
+    X(expert_product_f16, ExpertProduct, No, 256)     \
+    X(expert_product_bf16, ExpertProduct, No, 256)    \
+    X(expert_product_q8_0, ExpertProduct, No, 256)    \
+    X(expert_product_q2_k, ExpertProduct, No, 256)    \
+    X(expert_product_q4_k, ExpertProduct, No, 256)    \
+    X(expert_product_iq2_xxs, ExpertProduct, No, 256) \
+    X(expert_product_mxfp4, ExpertProduct, No, 256)   \
+    X(sum_slots, SumSlots, No, 256)                   \
+    X(embed, Embed, No, 256)                          \
+    X(hc_mix, HcMix, HcMix, 256)                      \
+    X(hc_expand, HcExpand, No, 256)                   \
+    X(compress_emit, Compress, CompressEmit, 256)     \
+    X(compress_move, Compress, No, 256)               \
+    X(index_scores, IndexScores, IndexScores, 256)    \
+    X(select_rows, Select, Select, 256)               \
+    X(attention_whole, Attention, Attention, 256)     \
+    X(attention_split, Attention, Attention, 256)     \
+    X(attention_merge, Attention, No, 256)            \
+    X(store_window, StoreWindow, No, 256)             \
+    X(route, Route, Route, 32)
+
+namespace ds4::gpu {
+
+enum class Kernel : uint32_t {
+#define DS4_KERNEL_ID(name, args, shared, threads) name,
+    DS4_KERNELS(DS4_KERNEL_ID)
+#undef DS4_KERNEL_ID
+};
+
+#define DS4_KERNEL_CHECK(name, args, shared, threads) static_assert(sizeof(args##Args) <= kArgsBytes);
+DS4_KERNELS(DS4_KERNEL_CHECK)
+#undef DS4_KERNEL_CHECK
+
+}  // namespace ds4::gpu

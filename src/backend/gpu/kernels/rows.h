@@ -1,0 +1,56 @@
+#pragma once
+
+#include "backend/gpu/args.h"
+#include "backend/gpu/dialect.h"
+
+// The operations that take each row, or each head of it, by itself.
+namespace ds4::gpu::DS4_DIALECT {
+
+using GroupShared = GroupScratch;
+
+// 1 / rms of x (width), the same in every thread. model.md 4.1
+DS4_FN float inverse_rms(Thread t, const DS4_GLOBAL float* x, uint32_t width, float eps,
+                         DS4_SHARED GroupScratch& s) {
+    float squares = 0;
+    for (uint32_t i = t.index; i < width; i += t.n_threads) squares = fma(x[i], x[i], squares);
+    return 1.0f / sqrt(group_sum(t, squares, s) / static_cast<float>(width) + eps);
+}
+
+DS4_KERNEL(rms_norm, RmsNormArgs, GroupShared) {
+    const int64_t at = static_cast<int64_t>(t.group) * a.width;
+    const DS4_GLOBAL float* x = a.x + at;
+    DS4_GLOBAL float* y = a.y + at;
+    const float scale = inverse_rms(t, x, a.width, a.eps, s);
+    for (uint32_t i = t.index; i < a.width; i += t.n_threads) {
+        const float v = x[i] * scale;
+        y[i] = a.w != nullptr ? a.w[i] * v : v;
+    }
+}
+
+DS4_KERNEL(add, AddArgs, NoShared) {
+    const uint32_t i = t.group_y * t.n_threads + t.index;
+    if (i >= a.y_width) return;
+    a.y[static_cast<int64_t>(t.group) * a.y_width + i] +=
+        a.x[static_cast<int64_t>(t.group) * a.x_width + i % a.x_width];
+}
+
+// The angle is formed in f32 as in the released code (model.md 5, D1).
+DS4_KERNEL(rope, RopeArgs, NoShared) {
+    const uint32_t n_pairs = a.n_dims / 2;
+    const uint32_t n_heads = a.width / a.head_dim;
+    DS4_GLOBAL float* row = a.x + static_cast<int64_t>(t.group) * a.width;
+    const float position = static_cast<float>(a.positions[t.group]);
+    for (uint32_t i = t.index; i < n_heads * n_pairs; i += t.n_threads) {
+        const uint32_t pair = i % n_pairs;
+        const float theta = position * a.frequency[pair];
+        const float c = cos(theta);
+        const float sine = a.direction * sin(theta);
+        DS4_GLOBAL float* x = row + (i / n_pairs + 1) * a.head_dim - a.n_dims + 2 * pair;
+        const float first = x[0];
+        const float second = x[1];
+        x[0] = first * c - second * sine;
+        x[1] = first * sine + second * c;
+    }
+}
+
+}  // namespace ds4::gpu::DS4_DIALECT

@@ -1,0 +1,189 @@
+#include "backend/gpu/lower.h"
+
+#include <cmath>
+
+// The operations on rows, streams and histories; products and experts are in lower_products.cpp.
+namespace ds4::gpu {
+namespace {
+
+float inverse_root(std::int64_t n) {
+    return static_cast<float>(1.0 / std::sqrt(static_cast<double>(n)));
+}
+
+}  // namespace
+
+std::span<const Launch> Lowering::run(std::span<const ops::Op> ops) {
+    launches_.clear();
+    scratch_.release_old();
+    for (const ops::Op& op : ops) {
+        scratch_.restart();
+        std::visit([this](const auto& one) { lower(one); }, op);
+    }
+    return launches_;
+}
+
+void Lowering::lower(const ops::RmsNorm& op) {
+    const RmsNormArgs args{op.x.data, op.w.data, op.y.data, u32(op.width), op.eps};
+    launch(Kernel::rms_norm, {u32(op.x.n * op.x.width / op.width)}, args);
+}
+
+void Lowering::lower(const ops::Add& op) {
+    const AddArgs args{op.x.data, op.y.data, u32(op.x.width), u32(op.y.width)};
+    launch(Kernel::add, {u32(op.y.n), parts(op.y.width, kThreads)}, args);
+}
+
+void Lowering::lower(const ops::Embed& op) {
+    const EmbedArgs args{reinterpret_cast<const std::uint8_t*>(op.table.data),
+                         op.tokens,
+                         op.streams.data,
+                         static_cast<std::int64_t>(op.table.row_bytes),
+                         static_cast<std::uint32_t>(op.table.type),
+                         u32(op.table.n_in),
+                         u32(op.n_streams)};
+    launch(Kernel::embed, {u32(op.streams.n), parts(op.table.n_in, kThreads)}, args);
+}
+
+void Lowering::lower(const ops::HcCollapse& op) {
+    const HyperConnection& hc = op.hc;
+    const Rows mix{scratch_.take<float>(op.streams.n * hc.fn.n_out), op.streams.n, hc.fn.n_out};
+    product(hc.fn, 1, op.streams, mix);
+    const HcMixArgs args{op.streams.data,
+                         mix.data,
+                         hc.base.data,
+                         hc.scale.data,
+                         op.x.data,
+                         op.post.data,
+                         op.comb.data,
+                         u32(op.x.width),
+                         u32(hc.n_streams),
+                         u32(hc.fn.n_out),
+                         u32(hc.sinkhorn_iterations),
+                         hc.eps,
+                         hc.rms_eps};
+    launch(Kernel::hc_mix, {u32(op.streams.n)}, args);
+}
+
+void Lowering::lower(const ops::HcExpand& op) {
+    const HcExpandArgs args{op.y.data,       op.post.data,    op.comb.data,
+                            op.streams.data, u32(op.y.width), u32(op.post.width)};
+    launch(Kernel::hc_expand, {u32(op.y.n), parts(op.y.width, kThreads)}, args);
+}
+
+void Lowering::lower(const ops::Rope& op) {
+    const RopeArgs args{op.x.data,
+                        op.positions,
+                        op.frequency,
+                        u32(op.x.width),
+                        u32(op.head_dim),
+                        u32(op.n_dims),
+                        op.inverse ? -1.0F : 1.0F};
+    launch(Kernel::rope, {u32(op.x.n)}, args);
+}
+
+void Lowering::lower(const ops::RoundFp8& op) {
+    const RoundFp8Args args{op.x.data, u32(op.x.width), u32(op.n_tail), op.tail_to_f16 ? 1U : 0U};
+    launch(Kernel::round_fp8, {u32(op.x.n)}, args);
+}
+
+void Lowering::lower(const ops::RoundHadamardFp4& op) {
+    const std::int64_t n_heads = op.x.n * op.x.width / op.head_dim;
+    const RoundFp4Args args{op.x.data, u32(n_heads), u32(op.head_dim), inverse_root(op.head_dim)};
+    launch(Kernel::round_hadamard_fp4, {parts(n_heads, kSimds)}, args);
+}
+
+void Lowering::lower(const ops::Compress& op) {
+    const Compressor& c = op.compressor;
+    const bool fp8 = c.finish == Compressor::Finish::fp8;
+    CompressArgs args{};
+    args.batch = op.batch.args;
+    args.value = op.value.data;
+    args.score = op.score.data;
+    args.ape = reinterpret_cast<const std::uint8_t*>(c.ape.data);
+    args.norm = c.norm.data;
+    args.frequency = op.frequency;
+    args.ape_row_bytes = static_cast<std::int64_t>(c.ape.row_bytes);
+    args.ape_type = static_cast<std::uint32_t>(c.ape.type);
+    args.ratio = u32(c.ratio);
+    args.dim = u32(c.dim);
+    args.width = u32(op.value.width);
+    args.n_dims = u32(c.rope.n_dims);
+    args.of_indexer = op.of_indexer ? 1 : 0;
+    args.finish = !c.rounding ? 0 : fp8 ? 1 : 2;
+    args.rms_eps = c.rms_eps;
+    args.hadamard_scale = inverse_root(c.dim);
+    const std::int64_t most_windows = op.batch.max_segment_rows / c.ratio + 1;
+    launch(Kernel::compress_emit, {u32(most_windows), u32(op.batch.n_segments)}, args);
+    launch(Kernel::compress_move, {u32(op.batch.n_segments), parts(c.ratio * op.value.width, kThreads)},
+           args);
+}
+
+void Lowering::lower(const ops::SelectRows& op) {
+    constexpr std::int64_t kRatio = 4;
+    constexpr std::int64_t kKeyTile = 32;                       // of index_scores
+    constexpr std::int64_t kMaxScores = std::int64_t{1} << 24;  // at a time: 64 MiB
+    const std::int64_t n = op.batch.args.n;
+    const std::int64_t capacity = op.selection.capacity;
+    const std::int64_t most_seen = op.batch.end / kRatio;
+    const std::int64_t stride = parts(most_seen, kKeyTile) * kKeyTile;
+    const bool scores_needed = most_seen > capacity;
+    const std::int64_t at_once =
+        scores_needed ? std::clamp<std::int64_t>(kMaxScores / stride, 1, std::max<std::int64_t>(n, 1)) : n;
+    float* scores = scores_needed ? scratch_.take<float>(at_once * stride) : nullptr;
+    for (std::int64_t first = 0; first < n; first += at_once) {
+        const std::uint32_t n_rows = u32(std::min(at_once, n - first));
+        if (scores_needed) {
+            const IndexScoresArgs args{op.batch.args, op.q.data,   op.weight.data,       scores,
+                                       u32(first),    u32(stride), u32(op.weight.width), u32(op.head_dim),
+                                       u32(capacity)};
+            launch(Kernel::index_scores, {n_rows, parts(most_seen, kKeyTile)}, args);
+        }
+        const SelectArgs args{op.batch.args, scores,      op.selection.rows, op.selection.count,
+                              u32(first),    u32(stride), u32(capacity)};
+        launch(Kernel::select_rows, {n_rows}, args);
+    }
+}
+
+void Lowering::lower(const ops::Attend& op) {
+    constexpr std::int64_t kPiece = 64;                          // keys, of kernels/attention.h
+    constexpr std::int64_t kEnoughGroups = 512;                  // fill a GPU without splitting
+    constexpr std::int64_t kMaxPartial = std::int64_t{1} << 26;  // floats: 256 MiB
+    const Attention& spec = op.attention;
+    std::int64_t most_seen = std::min(spec.window, op.batch.end);
+    if (spec.ratio != 0) {
+        const std::int64_t n_compressed = op.batch.end / spec.ratio;
+        most_seen +=
+            op.selection.rows == nullptr ? n_compressed : std::min(n_compressed, op.selection.capacity);
+    }
+    const std::int64_t n = op.batch.args.n;
+    const std::int64_t n_pieces = parts(most_seen, kPiece);
+    const std::uint32_t n_groups = u32(n * parts(spec.n_heads, kSimds));
+    const std::int64_t partial_floats = n * spec.n_heads * n_pieces * (spec.head_dim + 2);
+    const bool splits = n_pieces > 1 && n_groups < kEnoughGroups && partial_floats <= kMaxPartial;
+
+    AttentionArgs args{};
+    args.batch = op.batch.args;
+    args.q = op.q.data;
+    args.kv = op.kv.data;
+    args.sinks = spec.sinks.data;
+    args.list = op.selection.rows;
+    args.count = op.selection.count;
+    args.out = op.out.data;
+    args.capacity = u32(op.selection.capacity);
+    args.n_heads = u32(spec.n_heads);
+    args.head_dim = u32(spec.head_dim);
+    args.window = u32(spec.window);
+    args.ratio = u32(spec.ratio);
+    args.n_pieces = u32(n_pieces);
+    args.scale = inverse_root(spec.head_dim);
+    if (!splits) return launch(Kernel::attention_whole, {n_groups}, args);
+    args.partial = scratch_.take<float>(partial_floats);
+    launch(Kernel::attention_split, {n_groups, args.n_pieces}, args);
+    launch(Kernel::attention_merge, {n_groups}, args);
+}
+
+void Lowering::lower(const ops::StoreWindow& op) {
+    const StoreWindowArgs args{op.batch.args, op.kv.data, u32(op.kv.width)};
+    launch(Kernel::store_window, {u32(op.kv.n)}, args);
+}
+
+}  // namespace ds4::gpu

@@ -1,0 +1,122 @@
+#pragma once
+
+#include <cstdint>
+#include <variant>
+
+#include "backend/backend.h"
+#include "backend/gpu/args.h"
+
+// The operations of backend.h as the GPU backend records them: what was host memory in the call has become a
+// pointer into the step table. lower*.cpp turns each into launches.
+namespace ds4::gpu::ops {
+
+struct Batch {
+    BatchArgs args;
+    std::int64_t n_segments = 0;
+    std::int64_t max_segment_rows = 0;  // of the longest segment
+    std::int64_t end = 0;               // the most tokens that a session has after the step
+};
+
+struct Matmul {
+    Matrix w;
+    std::int64_t n_groups;
+    Rows x, y;
+};
+
+struct RmsNorm {
+    Rows x;
+    Vector w;
+    std::int64_t width;
+    float eps;
+    Rows y;
+};
+
+struct Add {
+    Rows x, y;
+};
+
+struct Embed {
+    Matrix table;
+    const std::int32_t* tokens;  // (streams.n)
+    std::int64_t n_streams;
+    Rows streams;
+};
+
+// hc_collapse, and hc_head without post and comb.
+struct HcCollapse {
+    HyperConnection hc;
+    Rows streams, x, post, comb;
+};
+
+struct HcExpand {
+    Rows y, post, comb, streams;
+};
+
+struct Rope {
+    Rows x;
+    const std::int32_t* positions;  // (x.n)
+    const float* frequency;         // (n_dims / 2)
+    std::int64_t n_dims, head_dim;
+    bool inverse;
+};
+
+struct RoundFp8 {
+    Rows x;
+    std::int64_t n_tail;
+    bool tail_to_f16;
+};
+
+struct RoundHadamardFp4 {
+    Rows x;
+    std::int64_t head_dim;
+};
+
+struct Compress {
+    Compressor compressor;
+    const float* frequency;  // (compressor.rope.n_dims / 2)
+    Batch batch;
+    bool of_indexer;
+    Rows value, score;
+};
+
+struct SelectRows {
+    Batch batch;
+    Rows q, weight;
+    std::int64_t head_dim;
+    Selection selection;
+};
+
+struct Attend {
+    Attention attention;
+    Batch batch;
+    Selection selection;
+    Rows q, kv, out;
+};
+
+struct StoreWindow {
+    Batch batch;
+    Rows kv;
+};
+
+struct Route {
+    Router router;
+    const std::int32_t* tokens;  // (logits.n)
+    Rows logits;
+    Routing out;
+};
+
+struct RoutedExperts {
+    Experts experts;
+    Routing routing;
+    Rows x, y;
+};
+
+struct Swiglu {
+    Rows gate, up;
+    float clamp;
+};
+
+using Op = std::variant<Matmul, RmsNorm, Add, Embed, HcCollapse, HcExpand, Rope, RoundFp8, RoundHadamardFp4,
+                        Compress, SelectRows, Attend, StoreWindow, Route, RoutedExperts, Swiglu>;
+
+}  // namespace ds4::gpu::ops

@@ -1,0 +1,55 @@
+#include "backend/gpu/step_table.h"
+
+#include <algorithm>
+#include <cstring>
+
+namespace ds4::gpu {
+namespace {
+
+constexpr std::size_t kAlignment = 16;
+constexpr std::size_t kBlockBytes = std::size_t{1} << 20;
+
+}  // namespace
+
+StepTable::Block& StepTable::block_with_room(std::size_t bytes) {
+    for (; current_ < blocks_.size(); ++current_) {
+        Block& block = blocks_[current_];
+        if (block.device.bytes() - block.used >= bytes) return block;
+    }
+    const std::size_t size = std::max(kBlockBytes, bytes);
+    Block block{Buffer(device_, size), std::make_unique<std::byte[]>(size)};
+    return blocks_.emplace_back(std::move(block));
+}
+
+void* StepTable::add(const void* values, std::size_t bytes) {
+    if (bytes == 0) return nullptr;
+    for (const Known& k : known_) {
+        if (k.source == values && k.bytes == bytes && std::memcmp(k.host, values, bytes) == 0)
+            return k.device;
+    }
+    const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    Block& block = block_with_room(rounded);
+    std::byte* host = block.host.get() + block.used;
+    void* device = block.device.get() + block.used;
+    std::memcpy(host, values, bytes);
+    block.used += rounded;
+    known_.push_back({values, bytes, host, device});
+    return device;
+}
+
+void StepTable::upload() {
+    for (Block& block : blocks_) {
+        if (block.uploaded == block.used) continue;
+        device_.upload(block.device.get() + block.uploaded, block.host.get() + block.uploaded,
+                       block.used - block.uploaded);
+        block.uploaded = block.used;
+    }
+}
+
+void StepTable::clear() {
+    for (Block& block : blocks_) block.used = block.uploaded = 0;
+    current_ = 0;
+    known_.clear();
+}
+
+}  // namespace ds4::gpu
