@@ -4,7 +4,7 @@
 #include <map>
 #include <numeric>
 
-#include "backend/gpu/cuda/experts.h"
+#include "backend/gpu/cuda/matrix.h"
 #include "quant/iq2_xxs.h"
 #include "support.h"
 
@@ -106,6 +106,39 @@ class ExpertsCase {
         return c;
     }
 
+    // For products of another kind with the same weights.
+    tiles::Layout gate_up_layout() const { return gate_up_; }
+    tiles::Layout down_layout() const { return down_; }
+    const std::uint8_t* gate_up_tiles() const { return gate_up_tiles_.get(); }
+    const std::uint8_t* down_tiles() const { return down_tiles_.get(); }
+    const std::uint32_t* selectors() const { return selectors_.get(); }
+    static std::size_t expert_bytes(tiles::Layout layout) {
+        const tiles::Shape s = tiles::shape(layout);
+        return std::size_t{kIn} * kFf / s.block_elems * s.block_bytes;
+    }
+    // y (n, kFf): the activations of one expert for rows x (n, kIn), without weight.
+    void expert_act(std::uint32_t expert, const float* x, std::uint32_t n, std::vector<double>& act) const {
+        Device<double> y(std::size_t{2} * n * kFf);
+        const std::size_t offset = expert * expert_bytes(gate_up_);
+        reference_product(gate_up_, gate_.get() + offset, kFf, kIn, x, n, kIn, selectors_.get(), y.get(),
+                          kFf);
+        reference_product(gate_up_, up_.get() + offset, kFf, kIn, x, n, kIn, selectors_.get(),
+                          y.get() + std::size_t{n} * kFf, kFf);
+        const auto v = y.host();
+        act.resize(std::size_t{n} * kFf);
+        for (std::size_t i = 0; i < act.size(); ++i) {
+            const double gate = std::min(v[i], 10.0), up = std::clamp(v[act.size() + i], -10.0, 10.0);
+            act[i] = gate / (1 + std::exp(-gate)) * up;
+        }
+    }
+    // (n, kIn): down products of one expert for act (n, kFf).
+    std::vector<double> expert_down(std::uint32_t expert, const float* act, std::uint32_t n) const {
+        Device<double> y(std::size_t{n} * kIn);
+        reference_product(down_, down_source_.get() + expert * expert_bytes(down_), kIn, kFf, act, n, kFf,
+                          selectors_.get(), y.get(), kIn);
+        return y.host();
+    }
+
   private:
     struct List {
         std::vector<std::uint32_t> ids;  // (n, kUsed)
@@ -114,10 +147,6 @@ class ExpertsCase {
         const ExpertList* get() const { return reinterpret_cast<const ExpertList*>(device.get()); }
     };
 
-    static std::size_t expert_bytes(tiles::Layout layout) {
-        const tiles::Shape s = tiles::shape(layout);
-        return std::size_t{kIn} * kFf / s.block_elems * s.block_bytes;
-    }
     static Device<std::uint8_t> source(tiles::Layout layout, std::uint32_t, std::uint32_t,
                                        std::uint32_t seed) {
         Device<std::uint8_t> blocks(kExperts * expert_bytes(layout));

@@ -2,8 +2,7 @@
 
 #include <cstring>
 
-#include "backend/gpu/cuda/experts.h"
-#include "backend/gpu/cuda/rows.h"
+#include "backend/gpu/cuda/matrix.h"
 #include "support.h"
 
 namespace ds4::gpu::bench {
@@ -150,7 +149,7 @@ class RowsCase {
             }
             m.y_width = s.n_out;
             m.n_out = s.n_out;
-            m.k_split = cuda::rows_k_split(s.n_out * matrices(s), n_in_);
+            m.k_split = cuda::rows_k_split(s.n_out * matrices(s), n_in_, s.output);
             m.layout = static_cast<std::uint8_t>(s.layout);
             m.output = static_cast<std::uint8_t>(s.output);
             m.tiles_a_group = n_groups_ == 1 ? 0 : s.n_out / n_groups_ / tiles::kRows;

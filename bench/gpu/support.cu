@@ -1,3 +1,4 @@
+#include "backend/gpu/cuda/wgmma.h"
 #include "support.h"
 
 namespace ds4::gpu::bench {
@@ -142,6 +143,50 @@ __global__ void read_kernel(const uint4* from, std::size_t n, std::uint32_t* out
     if (sum == 0x12345678u) *out = sum;
 }
 
+constexpr std::uint32_t kRateSteps = 4096, kRateColumns = 128;
+
+// 256 threads: each warp 16 rows x 128 columns x 16 inputs a step.
+__global__ void __launch_bounds__(256, 1) rate_kernel(float* out) {
+    __shared__ __align__(1024) std::uint32_t columns[kRateColumns * 32];
+    for (std::uint32_t i = threadIdx.x; i < kRateColumns * 32; i += 256) {
+        columns[i] = (mixed(i) & 0x83ff83ffu) | 0x38003800u;  // +-[0.5, 1)
+    }
+    std::uint32_t a[4];
+    for (std::uint32_t i = 0; i < 4; ++i)
+        a[i] = (mixed(threadIdx.x * 4 + i + 100000) & 0x83ff83ffu) | 0x38003800u;
+    __syncthreads();
+    float c[2][kRateColumns / 8][4] = {};
+#if defined(DS4_WGMMA)
+    cuda::barrier_init_fence();
+    __syncthreads();
+    const std::uint64_t b = cuda::wgmma_columns(columns);
+    for (std::uint32_t step = 0; step < kRateSteps; step += 2) {
+        cuda::wgmma_fence();
+        cuda::wgmma_f16(c[0], a, b);
+        cuda::wgmma_f16(c[1], a, b + 2);
+        cuda::wgmma_commit();
+        cuda::wgmma_wait<1>();
+    }
+    cuda::wgmma_wait<0>();
+#else
+    for (std::uint32_t step = 0; step < kRateSteps; step += 2) {
+#pragma unroll
+        for (std::uint32_t i = 0; i < kRateColumns / 8; ++i) {
+            const std::uint32_t b = columns[threadIdx.x % 32 + i];
+            cuda::mma_f16(c[0][i], a, b, a[0]);
+            cuda::mma_f16(c[1][i], a, a[1], b);
+        }
+    }
+#endif
+    float sum = 0;
+#pragma unroll
+    for (std::uint32_t i = 0; i < kRateColumns / 8; ++i) {
+#pragma unroll
+        for (std::uint32_t j = 0; j < 4; ++j) sum += c[0][i][j] + c[1][i][j];
+    }
+    if (sum == 12345.0f) *out = sum;
+}
+
 double median(std::vector<float> v) {
     std::sort(v.begin(), v.end());
     return v[v.size() / 2];
@@ -177,6 +222,15 @@ double read_bandwidth() {
                         }));
     }
     return static_cast<double>(bytes) / best / 1e9;
+}
+
+double product_rate() {
+    Device<float> out(1);
+    int processors = 0;
+    check(cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, 0), "device");
+    const double seconds = seconds_a_launch(
+        4, [&](int, cudaStream_t stream) { rate_kernel<<<processors, 256, 0, stream>>>(out.get()); });
+    return processors * 8.0 * kRateSteps * 16 * kRateColumns * 16 * 2 / seconds / 1e12;
 }
 
 double seconds_a_launch(int n, const std::function<void(int, cudaStream_t)>& launch) {

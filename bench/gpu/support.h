@@ -66,6 +66,8 @@ void reference_product(tiles::Layout layout, const std::uint8_t* blocks, std::ui
 
 // GB/s of reading 4 GB.
 double read_bandwidth();
+// TFLOP/s of products of halves with f32 sums and nothing else to do, random data.
+double product_rate();
 
 // Median seconds of `launch(i)`, i counting up, over replays of a graph of n launches, dependent launches as
 // they are captured.
@@ -118,6 +120,21 @@ inline std::vector<float> sums(const std::vector<ActBlock>& blocks) {
         s[i] = b.scale[i % 16 / 2] * static_cast<float>(sum);
     }
     return s;
+}
+
+// Halves in the order of the tiles as values in the order of the inputs; width a multiple of 32.
+inline std::vector<float> from_halves(const std::vector<std::uint16_t>& halves) {
+    std::vector<float> x(halves.size());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+        const std::uint16_t h = halves[i / 32 * 32 + tiles::half_place(static_cast<std::uint32_t>(i % 32))];
+        const int exponent = h >> 10 & 31, mantissa = h & 1023;
+        const float magnitude = exponent == 31 ? NAN
+                                : exponent == 0
+                                    ? std::ldexp(static_cast<float>(mantissa), -24)
+                                    : std::ldexp(static_cast<float>(1024 + mantissa), exponent - 25);
+        x[i] = h >> 15 ? -magnitude : magnitude;
+    }
+    return x;
 }
 
 inline std::vector<float> random_values(std::size_t n, std::uint32_t seed) {

@@ -117,6 +117,94 @@ struct DownArgs {
     uint32_t layout;  // tiles::Layout: q2_k or q4_k
 };
 
+// ---- prefill: products with halves. x is (rows, width) of halves, each row in the order tiles::half_place.
+
+// high[r][half_place(i)] = half of x[r][i], low = 2^11 times what that leaves, if wanted. Values past the
+// range of a half become infinite.
+struct HalvesArgs {
+    const float* x;  // (n, n_in)
+    uint16_t* high;  // (n, n_in)
+    uint16_t* low;   // (n, n_in), or null
+    uint32_t n, n_in;
+};
+
+enum class ProductOutput : uint32_t {
+    f32,            // y
+    halves,         // y_halves
+    swiglu_halves,  // row tiles are gate, up, gate, up, ...: y_halves = silu(min(g, clamp)) * clamp(u)
+};
+
+struct ProductMatrix {
+    const uint8_t* tiles;
+    union {
+        float* y;            // (n, y_width)
+        uint16_t* y_halves;  // (n, y_width)
+    };
+    uint32_t y_width;
+    uint32_t n_out;
+    uint32_t first_block;    // of the grid's row blocks; ascending over the matrices
+    uint32_t tiles_a_group;  // row tiles that read the same n_in inputs; 0: all
+    uint8_t layout;          // tiles::Layout: q8_0 or f16
+    uint8_t output;          // ProductOutput
+    uint8_t whole_x;         // multiply by x_low, too: 22 bits of x instead of 11
+};
+
+constexpr uint32_t kMaxProductMatrices = 8;
+
+// y = w x for each of the matrices.
+struct ProductArgs {
+    const uint16_t* x;      // (n, n_groups * n_in)
+    const uint16_t* x_low;  // the same; may be null if no matrix has whole_x
+    uint32_t n, n_in, n_groups;
+    uint32_t n_matrices, n_blocks;
+    float clamp;
+    ProductMatrix matrix[kMaxProductMatrices];
+};
+
+constexpr uint32_t kMaxExperts = 512;
+
+// Pairs (row * n_used + slot) by expert, ascending within an expert: those of expert e are pair[first[e]] up
+// to pair[first[e + 1] - 1]. Pairs whose expert is negative are left out.
+struct SortArgs {
+    const int32_t* expert;  // (n_pairs)
+    int32_t* first;         // (n_experts + 1)
+    int32_t* pair;          // (n_pairs)
+    uint32_t n_pairs, n_experts;
+};
+
+// act[i] = silu(min(gate x, clamp)) * clamp(up x) * weight[pair[i]] for the pairs in sorted order.
+struct GroupedGateUpArgs {
+    const uint8_t* tiles;  // as in GateUpArgs
+    uint64_t expert_bytes;
+    const int32_t *first, *pair;
+    const uint16_t* x;     // (rows, n_in)
+    const float* weight;   // (n_pairs)
+    const uint32_t* grid;  // as in GateUpArgs
+    uint16_t* act;         // (n_pairs, n_ff)
+    uint32_t n_experts, n_in, n_ff, n_used;
+    float clamp;
+    uint32_t layout;  // tiles::Layout: iq2_xxs, q2_k or q4_k
+};
+
+// y[pair[i]] = down act[i].
+struct GroupedDownArgs {
+    const uint8_t* tiles;  // as in DownArgs
+    uint64_t expert_bytes;
+    const int32_t *first, *pair;
+    const uint16_t* act;  // (n_pairs, n_ff)
+    float* y;             // (n_pairs, n_out)
+    uint32_t n_experts, n_ff, n_out;
+    uint32_t layout;  // tiles::Layout: q2_k or q4_k
+};
+
+// y[r] = sum of the slots' rows in slot order, + shared[r].
+struct CombineArgs {
+    const float* slots;   // (n, n_used, width)
+    const float* shared;  // (n, width), or null
+    float* y;             // (n, width)
+    uint32_t n, n_used, width;
+};
+
 // ---- repacking
 
 struct RepackArgs {

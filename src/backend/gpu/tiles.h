@@ -34,8 +34,10 @@ struct Shape {
 };
 
 // q8_0:    4 fragments of 32 inputs, lane-major (512 bytes each); then scales, f16[g][fragment][row g, row
-// g+8] f16:     4 fragments of 16 inputs: lane L has inputs 4q, 4q+1 of rows g and g+8, then inputs 4q+2,
-// 4q+3 iq2_xxs: see iq2_xxs_word    q2_k: see q2_k_word    q4_k: see q4_k_word
+// g+8] f16:     4 fragments of 16 inputs, the even ones with the first four of each lane's eight inputs: word
+// 0: row g,
+//          two inputs   1: row g+8, the same   2: row g, the next two   3: row g+8, the same
+// iq2_xxs: see iq2_xxs_word    q2_k: see q2_k_word    q4_k: see q4_k_word
 constexpr DS4_TILES_FN Shape shape(Layout layout) {
     switch (layout) {
         case Layout::q8_0:
@@ -61,6 +63,12 @@ constexpr uint32_t kQ8Scales = 2048;
 constexpr uint32_t kIq2Signs = 512, kIq2D = 1024;
 constexpr uint32_t kQ2kScales = 1024, kQ2kMins = 1152, kQ2kD = 1280;
 constexpr uint32_t kQ4kScales = 2048, kQ4kD = 2240;
+
+// Where input i lies in a row of halves that is multiplied by tiles: in the order of the fragments of 16
+// inputs.
+constexpr DS4_TILES_FN uint32_t half_place(uint32_t i) {
+    return (i & ~31u) | (i >> 2 & 1) << 4 | (i >> 1 & 1) << 3 | (i >> 3 & 3) << 1 | (i & 1);
+}
 
 // A matrix as it lies in the file.
 struct Source {
@@ -99,7 +107,7 @@ DS4_TILES_FN uint32_t q8_0_word(const Source& s, uint32_t row_tile, uint32_t inp
 
 DS4_TILES_FN uint32_t f16_word(const Source& s, uint32_t row_tile, uint32_t input_tile, uint32_t w) {
     const uint32_t g = w % 128 / 16, q = w / 4 % 4, part = w % 4;
-    const uint32_t i = input_tile * 64 + w / 128 * 16 + 4 * q + 2 * (part / 2);
+    const uint32_t i = input_tile * 64 + w / 256 * 32 + 8 * q + w / 128 % 2 * 4 + 2 * (part / 2);
     const uint32_t row = row_tile * kRows + g + 8 * (part % 2);
     const uint8_t* low = block_of(Layout::f16, s, row, i);
     const uint8_t* high = block_of(Layout::f16, s, row, i + 1);

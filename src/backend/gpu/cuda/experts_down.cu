@@ -2,8 +2,8 @@
 #include <type_traits>
 
 #include "backend/gpu/cuda/expert_tiles.h"
-#include "backend/gpu/cuda/experts.h"
 #include "backend/gpu/cuda/launch.h"
+#include "backend/gpu/cuda/matrix.h"
 #include "backend/gpu/cuda/warp_ring.h"
 
 // The experts' down products and the shared expert's, summed. A block owns one or two row tiles of the

@@ -2,8 +2,8 @@
 
 #include "backend/gpu/cuda/act.h"
 #include "backend/gpu/cuda/expert_tiles.h"
-#include "backend/gpu/cuda/experts.h"
 #include "backend/gpu/cuda/launch.h"
+#include "backend/gpu/cuda/matrix.h"
 #include "backend/gpu/cuda/warp_ring.h"
 
 // The experts' gate and up products with SwiGLU, route weight and quantisation behind them. A task is 32 rows

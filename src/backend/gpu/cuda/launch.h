@@ -12,6 +12,7 @@ struct DeviceShape {
     std::uint32_t shared_per_multiprocessor = 0;  // bytes
     std::uint32_t shared_per_block = 0;           // bytes, with opt-in
     std::uint32_t shared_reserved = 0;            // bytes of each block that the system takes
+    bool has_wgmma = false;                       // sm_90: warpgroup products
 };
 
 // Of the current device; read once.
@@ -29,6 +30,7 @@ inline const DeviceShape& device_shape() {
         s.shared_per_multiprocessor = read(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
         s.shared_per_block = read(cudaDevAttrMaxSharedMemoryPerBlockOptin);
         s.shared_reserved = read(cudaDevAttrReservedSharedMemoryPerBlock);
+        s.has_wgmma = read(cudaDevAttrComputeCapabilityMajor) == 9;
         return s;
     }();
     return shape;

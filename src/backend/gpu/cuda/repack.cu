@@ -1,7 +1,7 @@
 #include <algorithm>
 
-#include "backend/gpu/cuda/experts.h"
 #include "backend/gpu/cuda/launch.h"
+#include "backend/gpu/cuda/matrix.h"
 #include "backend/gpu/tiles.h"
 
 // Weights from the file's blocks into tiles, one word a thread. The words of a block are read by the threads

@@ -1,7 +1,7 @@
 #include <algorithm>
 
 #include "backend/gpu/cuda/launch.h"
-#include "backend/gpu/cuda/rows.h"
+#include "backend/gpu/cuda/matrix.h"
 #include "backend/gpu/cuda/rows_stage.h"
 #include "backend/gpu/cuda/warp_ring.h"
 

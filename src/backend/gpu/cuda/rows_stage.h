@@ -85,7 +85,7 @@ DS4_DEVICE void stage_f32(const float* x, uint32_t n, uint32_t row_width, uint32
 }
 
 // x (n, n_in) from row `first` on, as pairs of halves (split_pair) for F16 tiles: per 16 inputs, column and q
-// the halves of inputs 4q .. 4q+3, then what they leave.
+// the halves of the lane's four inputs (tiles.h), then what they leave.
 DS4_DEVICE void stage_halves(const float* x, uint32_t first, uint32_t n, uint32_t n_in, const Norm& norm,
                              uint8_t* to) {
     const uint32_t pieces = tiles::divide_up(n_in, 64) * 16;  // of 4 inputs
@@ -94,8 +94,8 @@ DS4_DEVICE void stage_halves(const float* x, uint32_t first, uint32_t n, uint32_
         const float4 v = normed(load_f32(x + (first + column) * n_in, 4 * piece, n_in), norm, first + column,
                                 4 * piece, n_in);
         const SplitPair a = split_pair(v.x, v.y), b = split_pair(v.z, v.w);
-        reinterpret_cast<uint4*>(to)[(piece / 4 * n + column) * 4 + piece % 4] = {a.high, b.high, a.low,
-                                                                                  b.low};
+        const uint32_t sixteen = piece / 8 * 2 + piece % 2, q = piece / 2 % 4;
+        reinterpret_cast<uint4*>(to)[(sixteen * n + column) * 4 + q] = {a.high, b.high, a.low, b.low};
     }
 }
 
