@@ -158,8 +158,8 @@ int main(int argc, char** argv) {
         const std::size_t row_bytes = ds4::quant::row_bytes(f, width);
         const std::size_t all_rows = kWeightBytes / row_bytes / kRowsPerTask * kRowsPerTask;
         for (const std::size_t n_acts : kActs) {
-            const std::size_t n_rows = std::min(all_rows, (std::size_t{1} << 21) * 4096 / width / n_acts /
-                                                              kRowsPerTask * kRowsPerTask);
+            const std::size_t n_rows = std::min(
+                all_rows, (std::size_t{1} << 21) * 4096 / width / n_acts / kRowsPerTask * kRowsPerTask);
             const double seconds = seconds_for(pool, {f, width, n_acts}, weights, n_rows);
             if (n_acts == 1) {
                 const double rate = static_cast<double>(n_rows * row_bytes) / seconds * 1e-9;

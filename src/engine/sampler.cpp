@@ -62,8 +62,7 @@ class Ranking {
         std::iota(ids_.begin(), ids_.end(), 0);
     }
     // Only those whose logit is at least top + depth.
-    Ranking(std::span<const float> logits, double top, double depth)
-        : logits_(logits), ids_(scratch().ids) {
+    Ranking(std::span<const float> logits, double top, double depth) : logits_(logits), ids_(scratch().ids) {
         ids_.clear();
         ids_.reserve(logits.size());
         for (std::size_t i = 0; i < logits.size(); ++i) {

@@ -106,7 +106,8 @@ class DecodeLoop {
         o.model = model.out;
         o.threads = 2;
         engine_ = Engine::open(o);
-        // Working memory lengthens with the context, by halves, and stays: an earlier conversation was longer.
+        // Working memory lengthens with the context, by halves, and stays: an earlier conversation was
+        // longer.
         session_ = engine_->new_session();
         append(kLonger);
         decode(1);
