@@ -161,7 +161,8 @@ TEST(KvRows, PackedRowsPredictTextAsF32Does) {
         options.model = DS4_TEST_DATA "/../../models/ds4-tiny.gguf";
         options.kv_rows = rows;
         const auto engine = Engine::open(options);
-        std::ifstream file(DS4_TEST_DATA "/../../docs/ARCHITECTURE.md");
+        // What it was trained on: elsewhere it guesses, and guesses turn on the last bit.
+        std::ifstream file(DS4_TEST_DATA "/../../tools/train/text/definitions.txt");
         const std::string text{std::istreambuf_iterator<char>(file), {}};
         std::vector<TokenId> tokens = engine->tokenizer().encode(text);
         tokens.resize(kTokens);
@@ -179,7 +180,7 @@ TEST(KvRows, PackedRowsPredictTextAsF32Does) {
     const Prediction wide = predict(KvRows::f32);
     for (const KvRows rows : {KvRows::packed, KvRows::f16}) {
         const Prediction narrow = predict(rows);
-        EXPECT_NEAR(narrow.logprob, wide.logprob, 0.02);
+        EXPECT_NEAR(narrow.logprob, wide.logprob, 0.02) << wide.logprob;
         std::size_t same = 0;
         for (std::size_t i = 0; i < wide.best.size(); ++i) same += wide.best[i] == narrow.best[i] ? 1 : 0;
         EXPECT_GE(same, kTokens * 9 / 10);
