@@ -5,17 +5,17 @@
 
 #include "apps/app.h"
 #include "apps/bench/agents.h"
-#include "apps/bench/child_server.h"
 #include "apps/bench/commands.h"
+#include "apps/bench/server_choice.h"
 #include "ds4/error.h"
 
 namespace ds4::bench {
 namespace {
 
 struct Options {
-    std::string url, key, model, csv;
+    ServerChoice server;
+    std::string csv;
     TraceSizes sizes;
-    std::vector<std::string> server_options;
 };
 
 struct Totals {
@@ -66,23 +66,16 @@ class Output {
     std::ofstream csv_;
 };
 
-std::vector<std::string> server_arguments(const Options& o) {
-    std::vector<std::string> arguments = o.server_options;
-    if (!o.model.empty()) arguments.insert(arguments.begin(), {"-m", o.model});
-    return arguments;
-}
-
 int run(const Options& o) {
     Output output(o.csv);
     const auto play = [&](const char* name, const auto& trace) {
         // A server of its own, so that no trace finds what another has left.
-        std::unique_ptr<ChildServer> child;
-        if (o.url.empty()) child = std::make_unique<ChildServer>(server_arguments(o));
-        Server server = child ? child->address() : parse_url(o.url);
-        if (!child) server.key = o.key;
+        const ChosenServer server(o.server);
         Ledger ledger;
-        trace([&](const std::string& path, const Json& body) { return HttpClient(server).post(path, body); },
-              ledger, o.sizes);
+        const auto post = [&](const std::string& path, const Json& body) {
+            return HttpClient(server.address()).post(path, body);
+        };
+        trace(post, ledger, o.sizes);
         output.add(name, totals_of(ledger.usages()));
     };
     play("opencode", play_opencode);
@@ -97,9 +90,7 @@ void add_replay(CLI::App& app, Run& run_command) {
     CLI::App* command =
         app.add_subcommand("replay", "Sessions of agents: what of their prompts comes from the cache");
     auto o = std::make_shared<Options>();
-    CLI::Option* url = command->add_option("--url", o->url, "Running server (default: starts ds4-server)");
-    command->add_option("--api-key", o->key, "Its key")->needs(url);
-    command->add_option("-m,--model", o->model, "GGUF file of the server that is started")->excludes(url);
+    o->server.add_options(*command);
     command->add_option("--system-words", o->sizes.system_words, "Length of the agents' system texts (1200)")
         ->check(CLI::Range(1, 1 << 20));
     command->add_option("--result-words", o->sizes.result_words, "Length of what tools return (150)")
@@ -109,8 +100,6 @@ void add_replay(CLI::App& app, Run& run_command) {
     command->add_option("--gen-tokens", o->sizes.answer_tokens, "At most so many in each answer (48)")
         ->check(CLI::Range(1, 1 << 20));
     command->add_option("--csv", o->csv, "Write the table to this file, too");
-    command->add_option("server", o->server_options, "After --: more options of the server that is started")
-        ->excludes(url);
     command->callback([&run_command, o] { run_command = [o] { return run(*o); }; });
 }
 

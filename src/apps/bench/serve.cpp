@@ -7,23 +7,22 @@
 #include <thread>
 
 #include "apps/app.h"
-#include "apps/bench/child_server.h"
 #include "apps/bench/commands.h"
 #include "apps/bench/load.h"
+#include "apps/bench/server_choice.h"
 #include "ds4/error.h"
 
 namespace ds4::bench {
 namespace {
 
 struct Options {
-    std::string url, key, model;
+    ServerChoice server;
     std::vector<int> clients = {1, 4, 16, 64};
     std::int64_t prompt_tokens = 128, answer_tokens = 64;
     int requests = 64;
     std::int64_t intruder = 0;  // tokens of its prompt; 0: none comes
     int max_step_ms = 500;
     std::string csv;
-    std::vector<std::string> server_options;
 };
 
 // What a crowd saw.
@@ -181,27 +180,17 @@ void Bench::run_intruder(int n_clients) {
     std::fflush(stdout);
 }
 
-std::vector<std::string> server_arguments(const Options& o) {
+// So that nobody is refused.
+std::vector<std::string> own_options(const Options& o) {
     const int most = *std::max_element(o.clients.begin(), o.clients.end());
-    std::vector<std::string> arguments = {"--parallel",    std::to_string(most + (o.intruder > 0 ? 1 : 0)),
-                                          "--max-queue",   std::to_string(most + 1),
-                                          "--max-step-ms", std::to_string(o.max_step_ms)};
-    if (!o.model.empty()) arguments.insert(arguments.end(), {"-m", o.model});
-    arguments.insert(arguments.end(), o.server_options.begin(), o.server_options.end());
-    return arguments;
+    return {"--parallel",    std::to_string(most + (o.intruder > 0 ? 1 : 0)),
+            "--max-queue",   std::to_string(most + 1),
+            "--max-step-ms", std::to_string(o.max_step_ms)};
 }
 
 int run(const Options& o) {
-    std::unique_ptr<ChildServer> child;
-    Server server;
-    if (o.url.empty()) {
-        child = std::make_unique<ChildServer>(server_arguments(o));
-        server = child->address();
-    } else {
-        server = parse_url(o.url);
-        server.key = o.key;
-    }
-    Bench bench(o, server);
+    const ChosenServer server(o.server, own_options(o));
+    Bench bench(o, server.address());
     bench.run_crowds();
     if (o.intruder > 0) bench.run_intruders();
     return 0;
@@ -213,9 +202,7 @@ void add_serve(CLI::App& app, Run& run_command) {
     CLI::App* command =
         app.add_subcommand("serve", "A server under load: speed and latency by number of clients");
     auto o = std::make_shared<Options>();
-    CLI::Option* url = command->add_option("--url", o->url, "Running server (default: starts ds4-server)");
-    command->add_option("--api-key", o->key, "Its key")->needs(url);
-    command->add_option("-m,--model", o->model, "GGUF file of the server that is started")->excludes(url);
+    o->server.add_options(*command);
     command->add_option("--clients", o->clients, "Sizes of the crowds (1,4,16,64)")
         ->delimiter(',')
         ->check(CLI::Range(1, 1000));
@@ -232,8 +219,6 @@ void add_serve(CLI::App& app, Run& run_command) {
     command->add_option("--max-step-ms", o->max_step_ms, "As of ds4-server, which is started with it (500)")
         ->check(CLI::Range(1, 3'600'000));
     command->add_option("--csv", o->csv, "Write the table of the crowds to this file, too");
-    command->add_option("server", o->server_options, "After --: more options of the server that is started")
-        ->excludes(url);
     command->callback([&run_command, o] { run_command = [o] { return run(*o); }; });
 }
 
