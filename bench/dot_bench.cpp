@@ -1,7 +1,7 @@
-// Speed of multiply_rows, per format: `dot_bench [threads [width [format]]]`. The weights are far larger than
-// the caches. With one activation row the rate at which weights are read counts, beside a plain sum over the
-// same memory; with more of them the multiply-adds, beside what the integer dot product instruction does on
-// registers.
+// Speed of multiply_rows, per format: `dot_bench [threads [width [format [target]]]]`. The weights are far
+// larger than the caches. With one activation row the rate at which weights are read counts, beside a plain
+// sum over the same memory; with more of them the multiply-adds, beside what the integer dot product
+// instruction does on registers.
 #include <immintrin.h>
 #include <sys/mman.h>
 
@@ -12,6 +12,7 @@
 #include <cstring>
 #include <ctime>
 #include <new>
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -135,12 +136,23 @@ double seconds_for(ThreadPool& pool, const Case& c, const std::byte* weights, st
     });
 }
 
+void force_target(const std::string& name, std::optional<ds4::cpu::ForcedSimdTarget>& forced) {
+    for (const std::int64_t target : ds4::cpu::simd_targets()) {
+        forced.emplace(target);
+        if (ds4::cpu::simd_target() == name) return;
+    }
+    std::printf("no target %s here\n", name.c_str());
+    std::exit(1);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     const int n_threads = argc > 1 ? std::atoi(argv[1]) : 1;
     const std::size_t width = argc > 2 ? std::strtoul(argv[2], nullptr, 10) : 4096;
-    const std::string only = argc > 3 ? argv[3] : "";
+    const std::string only = argc > 3 && std::string(argv[3]) != "all" ? argv[3] : "";
+    std::optional<ds4::cpu::ForcedSimdTarget> forced;
+    if (argc > 4) force_target(argv[4], forced);
     ThreadPool pool(n_threads);
     std::byte* weights = map_weights();
     fill_with_weights(weights);

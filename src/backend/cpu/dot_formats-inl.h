@@ -11,6 +11,7 @@
 #define DS4_DOT_FORMATS_INL_H
 #endif
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -55,20 +56,25 @@ using DU16 = hn::RebindToUnsigned<D16>;
 using DU32 = hn::RebindToUnsigned<D32>;
 using U8 = hn::Vec<DU8>;
 
+// The 16 bytes unit(q) for each unit q of a part, side by side.
+template <class Unit>
+HWY_INLINE U8 combine_units(const Unit& unit) {
+    if constexpr (kPartUnits == 1) {
+        return unit(0);
+    } else if constexpr (kPartUnits == 2) {
+        return hn::Combine(DU8(), unit(1), unit(0));
+    } else {
+        const hn::CappedTag<std::uint8_t, 32> d32;
+        return hn::Combine(DU8(), hn::Combine(d32, unit(3), unit(2)), hn::Combine(d32, unit(1), unit(0)));
+    }
+}
+
 // The 16 bytes at at(u) for each unit u of part p. at: std::size_t -> const std::byte*
 template <class At>
 HWY_INLINE U8 load_units(std::size_t p, const At& at) {
-    const auto load = [&](std::size_t q) HWY_ATTR {
+    return combine_units([&](std::size_t q) HWY_ATTR {
         return hn::LoadU(D8x16(), reinterpret_cast<const std::uint8_t*>(at(p * kPartUnits + q)));
-    };
-    if constexpr (kPartUnits == 1) {
-        return load(0);
-    } else if constexpr (kPartUnits == 2) {
-        return hn::Combine(DU8(), load(1), load(0));
-    } else {
-        const hn::CappedTag<std::uint8_t, 32> d32;
-        return hn::Combine(DU8(), hn::Combine(d32, load(3), load(2)), hn::Combine(d32, load(1), load(0)));
-    }
+    });
 }
 
 // (bytes >> shift) & mask. Bits of the neighbour that a shift of 16-bit lanes brings in are outside the mask.
@@ -275,15 +281,15 @@ struct FormatIQ2XXS {
     static constexpr std::size_t kBlockValues = 256, kBlockBytes = sizeof(quant::BlockIQ2XXS);
 
     static HWY_INLINE void decode(const std::byte* w, std::size_t p, WeightPart<false>& out) {
-        U8 group[4][2];
-        for (std::size_t r = 0; r < 4; ++r) {
-            for (std::size_t h = 0; h < 2; ++h) group[r][h] = signed_tuples(w, p, r, h);
-        }
+        // Written out: as a loop it went through memory.
+        const U8 group[4][2] = {{signed_tuples<0, 0>(w, p), signed_tuples<0, 1>(w, p)},
+                                {signed_tuples<1, 0>(w, p), signed_tuples<1, 1>(w, p)},
+                                {signed_tuples<2, 0>(w, p), signed_tuples<2, 1>(w, p)},
+                                {signed_tuples<3, 0>(w, p), signed_tuples<3, 1>(w, p)}};
         units_to_lanes(group, out.code);
-        out.scale = lanes_of(p, [=](std::size_t g) HWY_ATTR {
-            const float d = load_f16(w + g / 8 * kBlockBytes) * 0.125f;
-            return d * static_cast<float>(2 * (packed(w, g) >> 28) + 1);
-        });
+        const auto code = hn::ShiftRight<28>(load_packed(w, p));
+        const auto numerator = hn::BitCast(D32(), hn::Or(hn::Add(code, code), hn::Set(DU32(), 1u)));
+        out.scale = mul(mul(load_block_scales(w, kBlockBytes, p), hn::Set(DF(), 0.125f)), to_f32(numerator));
     }
 
   private:
@@ -291,21 +297,36 @@ struct FormatIQ2XXS {
         return w + g / 8 * kBlockBytes + offsetof(quant::BlockIQ2XXS, groups) +
                g % 8 * sizeof(quant::GroupIQ2XXS);
     }
-    static std::uint32_t packed(const std::byte* w, std::size_t g) {
-        return quant::load<std::uint32_t>(group_at(w, g) + offsetof(quant::GroupIQ2XXS, signs_and_scale));
+
+    // The word with signs and scale of each lane's group.
+    static HWY_INLINE hn::Vec<DU32> load_packed(const std::byte* w, std::size_t p) {
+        const std::byte* low = group_at(w, p * kPartLanes);
+        const std::byte* high = group_at(w, p * kPartLanes + kPartLanes / 2);
+        const auto a = hn::LoadU(DU8(), reinterpret_cast<const std::uint8_t*>(low));
+        const auto b = hn::LoadU(DU8(), reinterpret_cast<const std::uint8_t*>(high));
+        return hn::ConcatOdd(DU32(), hn::BitCast(DU32(), b), hn::BitCast(DU32(), a));
     }
 
     // Tuples 2h and 2h + 1 of group r of each unit.
-    static HWY_INLINE U8 signed_tuples(const std::byte* w, std::size_t p, std::size_t r, std::size_t h) {
-        std::uint64_t magnitude[2 * kPartUnits], negative[2 * kPartUnits];
-        for (std::size_t i = 0; i < 2 * kPartUnits; ++i) {
-            const std::size_t g = 4 * (p * kPartUnits + i / 2) + r, l = 2 * h + i % 2;
-            magnitude[i] = quant::kIq2xxsGrid[static_cast<std::size_t>(group_at(w, g)[l])];
-            negative[i] = kNegative[(packed(w, g) >> (7 * l)) & 127];
-        }
-        using DU64 = hn::Repartition<std::uint64_t, DU8>;
-        const U8 mask = hn::BitCast(DU8(), hn::LoadU(DU64(), negative));
-        const U8 v = hn::BitCast(DU8(), hn::LoadU(DU64(), magnitude));
+    template <std::size_t r, std::size_t h>
+    static HWY_INLINE U8 signed_tuples(const std::byte* w, std::size_t p) {
+        const auto look_up = [=](const std::uint64_t* table, const auto& index) HWY_ATTR {
+            const hn::CappedTag<std::uint64_t, 1> d1;
+            const hn::CappedTag<std::uint64_t, 2> d2;
+            const auto pair = [&](std::size_t q) HWY_ATTR {
+                const std::byte* group = group_at(w, 4 * (p * kPartUnits + q) + r);
+                const auto low = hn::Load(d1, table + index(group, 2 * h));
+                return hn::BitCast(D8x16(),
+                                   hn::Combine(d2, hn::Load(d1, table + index(group, 2 * h + 1)), low));
+            };
+            return combine_units(pair);
+        };
+        const U8 v = look_up(quant::kIq2xxsGrid.data(), [](const std::byte* group, std::size_t l) {
+            return static_cast<std::size_t>(group[l]);
+        });
+        const U8 mask = look_up(kNegative.data(), [](const std::byte* group, std::size_t l) {
+            return (quant::load<std::uint32_t>(group + 4) >> (7 * l)) & 127;
+        });
         return hn::Sub(hn::Xor(v, mask), mask);
     }
 

@@ -39,19 +39,20 @@ void Matmul::run(const Matrix& w, std::int64_t n_groups, Rows x, Rows y) {
     const Activations acts = prepare_rows(pool_, w.type, {x.data, x.n * n_groups, w.n_in}, prepared_);
     const std::int64_t outs_per_group = w.n_out / n_groups;
     const auto n_out = static_cast<std::size_t>(w.n_out);
-    pool_.parallel_for(
-        n_out, grain_for(w.n_in * x.n / 4), [&](std::size_t piece_begin, std::size_t piece_end) {
-            const auto end = static_cast<std::int64_t>(piece_end);
-            for (auto begin = static_cast<std::int64_t>(piece_begin); begin < end;) {
-                const std::int64_t group = begin / outs_per_group;
-                const std::int64_t group_end = std::min(end, (group + 1) * outs_per_group);
-                const Activations of_group{acts.data + static_cast<std::size_t>(group) * acts.stride,
-                                           acts.stride * static_cast<std::size_t>(n_groups),
-                                           static_cast<std::size_t>(x.n)};
-                multiply(w, begin, group_end, of_group, y.data + begin, y.width);
-                begin = group_end;
-            }
-        });
+    constexpr std::size_t kBlock = 4;  // multiply_rows is fastest with multiples of it
+    const std::size_t grain = (grain_for(w.n_in * x.n / 4) + kBlock - 1) / kBlock * kBlock;
+    pool_.parallel_for(n_out, grain, [&](std::size_t piece_begin, std::size_t piece_end) {
+        const auto end = static_cast<std::int64_t>(piece_end);
+        for (auto begin = static_cast<std::int64_t>(piece_begin); begin < end;) {
+            const std::int64_t group = begin / outs_per_group;
+            const std::int64_t group_end = std::min(end, (group + 1) * outs_per_group);
+            const Activations of_group{acts.data + static_cast<std::size_t>(group) * acts.stride,
+                                       acts.stride * static_cast<std::size_t>(n_groups),
+                                       static_cast<std::size_t>(x.n)};
+            multiply(w, begin, group_end, of_group, y.data + begin, y.width);
+            begin = group_end;
+        }
+    });
 }
 
 }  // namespace ds4::cpu
