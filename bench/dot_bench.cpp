@@ -2,7 +2,9 @@
 // larger than the caches. With one activation row the rate at which weights are read counts, beside a plain
 // sum over the same memory; with more of them the multiply-adds, beside what the integer dot product
 // instruction does on registers.
+#if defined(__x86_64__)
 #include <immintrin.h>
+#endif
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -85,7 +87,7 @@ double read_limit(ThreadPool& pool, const std::byte* bytes) {
     return static_cast<double>(kWeightBytes) / seconds * 1e-9;
 }
 
-// GMAC/s of vpdpbusd on registers, all threads.
+#if defined(__x86_64__)
 __attribute__((target("avx512f,avx512vnni"))) void dot_instructions(std::size_t n, int* out) {
     __m512i a = _mm512_set1_epi8(1), b = a, c = a, d = a, e = a, f = a, g = a, h = a;
     for (std::size_t i = 0; i < n; ++i) {
@@ -97,7 +99,9 @@ __attribute__((target("avx512f,avx512vnni"))) void dot_instructions(std::size_t 
     _mm512_storeu_si512(out, h);
 }
 
+// GMAC/s of vpdpbusd on registers, all threads; 0 without it.
 double multiply_limit(ThreadPool& pool) {
+    if (!__builtin_cpu_supports("avx512vnni")) return 0;
     constexpr std::size_t kSteps = 4'000'000;
     const double seconds = best_seconds(pool, [&] {
         pool.parallel_for(static_cast<std::size_t>(pool.size()), [&](std::size_t, std::size_t) {
@@ -108,6 +112,11 @@ double multiply_limit(ThreadPool& pool) {
     });
     return static_cast<double>(kSteps) * 8 * 64 * pool.size() / seconds * 1e-9;
 }
+#else
+double multiply_limit(ThreadPool&) {
+    return 0;
+}
+#endif
 
 struct Case {
     const Format& format;
@@ -157,7 +166,7 @@ int main(int argc, char** argv) {
     std::byte* weights = map_weights();
     fill_with_weights(weights);
     const double read = read_limit(pool, weights);
-    const double peak = ds4::cpu::has_avx512() ? multiply_limit(pool) : 0;
+    const double peak = multiply_limit(pool);
     std::printf("%s, %d threads, rows of %zu; plain read %.1f GB/s, dot instruction %.0f GMAC/s\n",
                 ds4::cpu::simd_target(), n_threads, width, read, peak);
     std::printf("%-8s %18s | GMAC/s with activation rows\n", "", "1 activation row");

@@ -46,27 +46,35 @@ DS4_KERNELS_END
 #include "backend/cpu/dot_targets.h"
 
 namespace ds4::cpu {
+
+#if !HWY_ARCH_X86_64 && !HWY_ARCH_ARM_A64
+const char* extra_target() {
+    return nullptr;
+}
+void multiply_rows_extra(const WeightRows&, const Activations&, float*, std::size_t) {}
+#endif
+
 namespace {
 
 HWY_EXPORT(multiply_on_target);
 HWY_EXPORT(target_name);
 
-bool use_avx512 = has_avx512();
+bool use_extra = extra_target() != nullptr;
 
 }  // namespace
 
 void multiply_rows(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
-    if (use_avx512) return multiply_rows_avx512(w, x, y, y_stride);
+    if (use_extra) return multiply_rows_extra(w, x, y, y_stride);
     HWY_DYNAMIC_DISPATCH(multiply_on_target)(w, x, y, y_stride);
 }
 
 const char* simd_target() {
-    return use_avx512 ? "AVX512_VNNI" : HWY_DYNAMIC_DISPATCH(target_name)();
+    return use_extra ? extra_target() : HWY_DYNAMIC_DISPATCH(target_name)();
 }
 
 std::vector<std::int64_t> simd_targets() {
     std::vector<std::int64_t> targets = hwy::SupportedAndGeneratedTargets();
-    if (has_avx512()) targets.insert(targets.begin(), kAvx512Target);
+    if (extra_target() != nullptr) targets.insert(targets.begin(), kExtraTarget);
     return targets;
 }
 
@@ -75,11 +83,11 @@ bool fuses_multiply_add(std::int64_t target) {
 }
 
 ForcedSimdTarget::ForcedSimdTarget(std::int64_t target) {
-    use_avx512 = target == kAvx512Target;
+    use_extra = target == kExtraTarget;
     hwy::SetSupportedTargetsForTest(target);
 }
 ForcedSimdTarget::~ForcedSimdTarget() {
-    use_avx512 = has_avx512();
+    use_extra = extra_target() != nullptr;
     hwy::SetSupportedTargetsForTest(0);
 }
 

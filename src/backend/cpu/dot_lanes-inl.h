@@ -139,7 +139,11 @@ HWY_INLINE I32 start_dot(I16) {
 // sum + the products of four neighbouring bytes per lane.
 template <bool kSymmetric>
 HWY_INLINE I32 dot_add(I32 sum, Codes w, Codes act) {
+#if defined(DS4_HAS_SDOT)
+    return I32{vdotq_s32(sum.raw, w.raw, act.raw)};
+#else
     return add(sum, pair_dot(byte_pair_dot<kSymmetric>(w, act), hn::Set(D16(), std::int16_t{1})));
+#endif
 }
 
 // ---- Floats

@@ -9,8 +9,8 @@
 // The instruction sets that multiply_rows was compiled for, for tests and benchmarks.
 namespace ds4::cpu {
 
-// The id of our own kernels for AVX-512 with VNNI, VBMI and GFNI beside Highway's ids of its targets.
-inline constexpr std::int64_t kAvx512Target = 0;
+// The id of the target of our own beside Highway's ids of its.
+inline constexpr std::int64_t kExtraTarget = 0;
 
 // The targets that this machine can run, best first.
 std::vector<std::int64_t> simd_targets();
@@ -28,8 +28,9 @@ class ForcedSimdTarget {
     ForcedSimdTarget& operator=(const ForcedSimdTarget&) = delete;
 };
 
-// dot_avx512.cpp, x86-64 only.
-bool has_avx512();
-void multiply_rows_avx512(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride);
+// Kernels for CPUs with integer dot products, which Highway 1.0.3 has no usable target for: dot_avx512.cpp,
+// dot_dotprod.cpp. The name, or nullptr if this machine is none of them.
+const char* extra_target();
+void multiply_rows_extra(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride);
 
 }  // namespace ds4::cpu

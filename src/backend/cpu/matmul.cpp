@@ -6,7 +6,6 @@
 #include "backend/cpu/grain.h"
 
 namespace ds4::cpu {
-namespace {}  // namespace
 
 Activations prepare_rows(ThreadPool& pool, quant::Type type, Rows x, Scratch<std::byte>& memory) {
     const ActivationFormat format = activation_format(type);
