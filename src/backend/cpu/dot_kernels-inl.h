@@ -59,17 +59,19 @@ class ChunksOfRow {
     std::byte padded_[kBytes];
 };
 
-// How far ahead of their use weights are asked for: pages of 4 KiB end the hardware's own prefetching. They
-// are used once.
-inline constexpr std::size_t kPrefetchAhead = std::size_t{8} << 10;
+// Where prefetched lines go: to the second-level cache, or, used once and soon, past it to the first.
+inline constexpr int kLevel2 = 2, kOnce = 0;
 
-HWY_INLINE void prefetch_ahead(const std::byte* p, std::size_t bytes) {
-    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + kPrefetchAhead + i, 0, 0);
+template <int kTo>
+HWY_INLINE void prefetch(const std::byte* p, std::size_t bytes) {
+    for (std::size_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i, 0, kTo);
 }
 
 // ---- Few activation rows
 
 inline constexpr std::size_t kFewActs = 4;
+// How far ahead of their use weights are asked for: pages of 4 KiB end the hardware's own prefetching.
+inline constexpr std::size_t kPrefetchAhead = std::size_t{8} << 10;
 
 inline const ActivationChunk* chunks_of_row(const Activations& x, std::size_t r) {
     return reinterpret_cast<const ActivationChunk*>(x.row(r));
@@ -102,7 +104,7 @@ HWY_NOINLINE void dot_rows(const WeightRows& w, const std::byte* end, const Acti
         }
         const ChunksOfRow<Format> chunks(w.row(o), w.width, end);
         for (std::size_t c = 0; c < chunks.size(); ++c) {
-            prefetch_ahead(w.row(o) + c * chunks.kBytes, chunks.kBytes);
+            prefetch<kOnce>(w.row(o) + c * chunks.kBytes + kPrefetchAhead, chunks.kBytes);
             for (std::size_t p = 0; p < kParts; ++p) {
                 WeightPart<Format::kAffine> part;
                 Format::decode(chunks[c], p, part);
@@ -116,6 +118,10 @@ HWY_NOINLINE void dot_rows(const WeightRows& w, const std::byte* end, const Acti
 
 template <class Format>
 void multiply_few(const WeightRows& w, const std::byte* end, Activations x, float* y, std::size_t y_stride) {
+    // Activation rows stay in the first-level cache: two of width 8192.
+    for (; x.n >= 3 && w.width > 4096; x = x.slice(2, x.n - 2), y += 2 * y_stride) {
+        dot_rows<Format, 2>(w, end, x, y, y_stride);
+    }
     for (; x.n >= 4; x = x.slice(4, x.n - 4), y += 4 * y_stride) {
         dot_rows<Format, 4>(w, end, x, y, y_stride);
     }
@@ -158,43 +164,14 @@ struct Stretch {
     std::size_t size() const { return last - first; }
 };
 
-// Weights that will be wanted soon, asked for a few cache lines at a time: decoding reads a panel in a burst,
-// and between the bursts the memory would be idle.
-class Prefetch {
-  public:
-    // Bytes [begin, end) of n_rows rows from `row` on, in n_steps steps.
-    Prefetch(const std::byte* row, std::size_t row_bytes, std::size_t n_rows, std::size_t begin,
-             std::size_t end, std::size_t n_steps)
-        : row_(row), row_bytes_(row_bytes), rows_left_(n_rows), begin_(begin), end_(end), at_(begin) {
-        constexpr std::size_t kSlack = 1;  // rows need not begin where a line does
-        lines_ = (((end - begin) / kLine + kSlack) * n_rows + n_steps - 1) / n_steps;
-    }
-
-    HWY_INLINE void step() {
-        for (std::size_t i = 0; i < lines_ && rows_left_ != 0; ++i) {
-            __builtin_prefetch(row_ + at_, 0, 2);
-            at_ += kLine;
-            if (at_ < end_) continue;
-            at_ = begin_;
-            row_ += row_bytes_;
-            --rows_left_;
-        }
-    }
-
-  private:
-    static constexpr std::size_t kLine = 64;
-
-    const std::byte* row_;
-    std::size_t row_bytes_, rows_left_;
-    std::size_t begin_, end_, at_, lines_;
-};
-
-// A stretch of a row to column o of the blocks.
+// A stretch of a row to column o of the blocks. ahead: bytes from here to the same of the next panel, whose
+// weights are asked for: while the blocks are multiplied the memory would be idle.
 template <class Format>
-HWY_NOINLINE void decode_row(const std::byte* w, std::size_t n, const std::byte* end, const Stretch& stretch,
-                             std::size_t o, WeightBlock<Format::kAffine>* block) {
+HWY_NOINLINE void decode_row(const std::byte* w, std::size_t n, const std::byte* end, std::size_t ahead,
+                             const Stretch& stretch, std::size_t o, WeightBlock<Format::kAffine>* block) {
     const ChunksOfRow<Format> chunks(w, n, end);
     for (std::size_t c = stretch.first; c < stretch.last; ++c, ++block) {
+        prefetch<kLevel2>(w + c * chunks.kBytes + ahead, chunks.kBytes);
         for (std::size_t p = 0; p < kParts; ++p) {
             WeightPart<Format::kAffine> part;
             Format::decode(chunks[c], p, part);
@@ -278,12 +255,11 @@ HWY_NOINLINE void multiply_block(const WeightBlock<kAffine>* blocks, const Stret
 // A stretch of n_blocks blocks of rows with all activation rows, a few at a time.
 template <bool kAffine>
 void multiply_panel(const WeightBlock<kAffine>* blocks, std::size_t n_blocks, const Stretch& stretch,
-                    Activations x, LaneSums* carried, Prefetch& prefetch, float* y, std::size_t y_stride) {
+                    Activations x, LaneSums* carried, float* y, std::size_t y_stride) {
     while (x.n != 0) {
         // Not all but one and then that one.
         const std::size_t n = x.n == kBlockActs + 1 ? (x.n + 1) / 2 : std::min(x.n, kBlockActs);
         for (std::size_t b = 0; b < n_blocks; ++b) {
-            prefetch.step();
             const WeightBlock<kAffine>* block = blocks + b * stretch.size();
             float* out = y + b * kBlockRows;
             if constexpr (kBlockActs >= 3) {
@@ -302,7 +278,6 @@ void multiply_panel(const WeightBlock<kAffine>* blocks, std::size_t n_blocks, co
 template <class Format>
 HWY_NOINLINE void multiply_panels(const WeightRows& w, const std::byte* end, const Activations& x, float* y,
                                   std::size_t y_stride) {
-    constexpr std::size_t kChunkBytes = ChunksOfRow<Format>::kBytes;
     WeightBlock<Format::kAffine> blocks[kPanelBlocks];
     LaneSums carried[kPanelActs];
     const std::size_t n_chunks = chunks_of(w.width);
@@ -312,18 +287,11 @@ HWY_NOINLINE void multiply_panels(const WeightRows& w, const std::byte* end, con
         for (std::size_t c = 0; c < n_chunks; c += kPanelBlocks) {
             const Stretch stretch{c, std::min(c + kPanelBlocks, n_chunks), n_chunks};
             for (std::size_t o = 0; o < n_rows; ++o) {
-                decode_row<Format>(w.row(row + o), w.width, end, stretch, o % kBlockRows,
-                                   blocks + o / kBlockRows * stretch.size());
+                decode_row<Format>(w.row(row + o), w.width, end, panel_rows * w.row_bytes, stretch,
+                                   o % kBlockRows, blocks + o / kBlockRows * stretch.size());
             }
-            // The next stretch of these rows or the first one of the next.
-            const bool last = stretch.last == n_chunks;
-            const std::size_t next_row = last ? row + n_rows : row, next = last ? 0 : stretch.last;
-            const std::size_t next_end = std::min(next + kPanelBlocks, n_chunks);
-            const std::size_t n_steps = n_rows / kBlockRows * ((x.n + kBlockActs - 1) / kBlockActs);
-            Prefetch prefetch(w.row(next_row), w.row_bytes, std::min(panel_rows, w.n - next_row),
-                              next * kChunkBytes, std::min(next_end * kChunkBytes, w.row_bytes), n_steps);
-            multiply_panel<Format::kAffine>(blocks, n_rows / kBlockRows, stretch, x, carried, prefetch,
-                                            y + row, y_stride);
+            multiply_panel<Format::kAffine>(blocks, n_rows / kBlockRows, stretch, x, carried, y + row,
+                                            y_stride);
         }
     }
 }
@@ -400,7 +368,9 @@ HWY_NOINLINE void multiply_float_block(const WeightRows& w, const Activations& x
     }
     std::size_t i = stretch.first;
     for (; i + 2 * kLanes <= stretch.last; i += 2 * kLanes) {
-        if constexpr (kRows == 1) prefetch_ahead(w.data + i * Format::kBytes, 2 * kLanes * Format::kBytes);
+        if constexpr (kRows == 1) {
+            prefetch<kOnce>(w.data + i * Format::kBytes + kPrefetchAhead, 2 * kLanes * Format::kBytes);
+        }
         for (std::size_t s = 0; s < kRegisters; ++s) {
             const std::size_t at = i + s * kPartLanes;
             F32 weights[kRows];
@@ -443,12 +413,14 @@ template <class Format>
 void multiply_float_panel(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
     ChainSums carried[kFloatPanelActs];
     constexpr std::size_t kStretch = kFloatStretchBytes / Format::kBytes;
+    // Every few activation rows ask for a share of the next panel's weights.
+    const std::byte* next = w.row(kFloatRows);
+    const std::size_t n_shares = (w.width + kStretch - 1) / kStretch * ((x.n + kFloatActs - 1) / kFloatActs);
+    const std::size_t share = (kFloatRows * w.row_bytes / n_shares + 63) / 64 * 64;
     for (std::size_t i = 0; i < w.width; i += kStretch) {
         const ValueStretch stretch{i, std::min(i + kStretch, w.width), w.width};
-        Prefetch next_rows(w.row(kFloatRows), w.row_bytes, kFloatRows, i * Format::kBytes,
-                           stretch.last * Format::kBytes, (x.n + kFloatActs - 1) / kFloatActs);
-        for (std::size_t r = 0; r < x.n; r += kFloatActs) {
-            next_rows.step();
+        for (std::size_t r = 0; r < x.n; r += kFloatActs, next += share) {
+            prefetch<kLevel2>(next, share);
             multiply_float_acts<Format, kFloatRows>(w, x.slice(r, std::min(kFloatActs, x.n - r)), stretch,
                                                     carried + r, y + r * y_stride, y_stride);
         }
