@@ -10,7 +10,7 @@
 #include "hwy/highway.h"
 
 #define DS4_HAS_SDOT
-#define DS4_KERNELS_BEGIN                         \
+#define DS4_KERNELS_BEGIN                                \
     HWY_PUSH_ATTRIBUTES("arch=armv8.2-a+dotprod+crypto") \
     namespace ds4::cpu::dotprod {
 #define DS4_KERNELS_END \
