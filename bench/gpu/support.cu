@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(256, 1) rate_kernel(float* out) {
     __syncthreads();
     float c[2][kRateColumns / 8][4] = {};
 #if defined(DS4_WGMMA)
-    cuda::barrier_init_fence();
+    cuda::copy_engine_fence();
     __syncthreads();
     const std::uint64_t b = cuda::wgmma_columns(columns);
     for (std::uint32_t step = 0; step < kRateSteps; step += 2) {

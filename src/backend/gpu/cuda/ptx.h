@@ -82,8 +82,9 @@ DS4_DEVICE uint32_t shared_address(const void* p) {
 DS4_DEVICE void barrier_init(uint64_t* barrier) {
     asm volatile("mbarrier.init.shared.b64 [%0], 1;" ::"r"(shared_address(barrier)) : "memory");
 }
-// Makes initialised barriers known to the copy engine.
-DS4_DEVICE void barrier_init_fence() {
+// Orders what this thread did to shared memory before what the copy engine does to it afterwards: barriers
+// initialised, slots read. (A load whose value nobody has used yet may still be under way without it.)
+DS4_DEVICE void copy_engine_fence() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 DS4_DEVICE void barrier_expect(uint64_t* barrier, uint32_t bytes) {

@@ -206,7 +206,7 @@ DS4_DEVICE void multiply_task(ProductLoader<Rows>& loader, const uint8_t* table,
     for (uint32_t s = 0; s < loader.n_stages(); ++s) {
         async_wait<static_cast<int>(kDepth.ahead) - 1>();
 #if defined(DS4_WGMMA)
-        barrier_init_fence();
+        copy_engine_fence();
 #endif
         __syncthreads();
         loader.template order<layout>(s + kDepth.ahead);

@@ -18,7 +18,7 @@ class WarpRing {
 #if __CUDA_ARCH__ >= 900
         if (lane() == 0) {
             for (int i = 0; i < n_slots; ++i) barrier_init(barriers + i);
-            barrier_init_fence();
+            copy_engine_fence();
         }
         __syncwarp();
         policy_ = streaming_policy();
@@ -89,6 +89,9 @@ class WarpRing {
 
     // The oldest piece is done with: its slot is filled by the next request, which must follow.
     DS4_DEVICE void release() {
+#if __CUDA_ARCH__ >= 900
+        copy_engine_fence();
+#endif
         __syncwarp();
         using_ = using_ + 1 == n_slots_ ? 0 : using_ + 1;
         if (using_ == 0) phase_ ^= 1;
