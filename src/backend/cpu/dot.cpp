@@ -43,38 +43,60 @@ DS4_KERNELS_END
 #undef DS4_KERNELS_END
 
 #if HWY_ONCE
+#include <algorithm>
+
 #include "backend/cpu/dot_targets.h"
 
 namespace ds4::cpu {
-
-#if !HWY_ARCH_X86_64 && !HWY_ARCH_ARM_A64
-const char* extra_target() {
-    return nullptr;
-}
-void multiply_rows_extra(const WeightRows&, const Activations&, float*, std::size_t) {}
-#endif
 
 namespace {
 
 HWY_EXPORT(multiply_on_target);
 HWY_EXPORT(target_name);
 
-bool use_extra = extra_target() != nullptr;
+// Targets of our own, best first; nullptr ends the list.
+constexpr const ExtraTarget* kExtraTargets[] = {
+#if defined(__x86_64__)
+    &kAvx512Target,
+    &kAvxVnniTarget,
+#elif defined(__aarch64__)
+    &kDotprodTarget,
+#endif
+    nullptr,
+};
+
+// Their ids are negative, Highway's are not.
+std::int64_t id_of(std::size_t i) {
+    return -1 - static_cast<std::int64_t>(i);
+}
+
+const ExtraTarget* best_extra_target() {
+    for (const ExtraTarget* const* t = kExtraTargets; *t != nullptr; ++t) {
+        if ((*t)->usable()) return *t;
+    }
+    return nullptr;
+}
+
+const ExtraTarget* extra_target = best_extra_target();
 
 }  // namespace
 
 void multiply_rows(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
-    if (use_extra) return multiply_rows_extra(w, x, y, y_stride);
+    if (extra_target != nullptr) return extra_target->multiply_rows(w, x, y, y_stride);
     HWY_DYNAMIC_DISPATCH(multiply_on_target)(w, x, y, y_stride);
 }
 
 const char* simd_target() {
-    return use_extra ? extra_target() : HWY_DYNAMIC_DISPATCH(target_name)();
+    return extra_target != nullptr ? extra_target->name : HWY_DYNAMIC_DISPATCH(target_name)();
 }
 
 std::vector<std::int64_t> simd_targets() {
-    std::vector<std::int64_t> targets = hwy::SupportedAndGeneratedTargets();
-    if (extra_target() != nullptr) targets.insert(targets.begin(), kExtraTarget);
+    std::vector<std::int64_t> targets;
+    for (std::size_t i = 0; kExtraTargets[i] != nullptr; ++i) {
+        if (kExtraTargets[i]->usable()) targets.push_back(id_of(i));
+    }
+    const std::vector<std::int64_t> others = hwy::SupportedAndGeneratedTargets();
+    targets.insert(targets.end(), others.begin(), others.end());
     return targets;
 }
 
@@ -83,11 +105,11 @@ bool fuses_multiply_add(std::int64_t target) {
 }
 
 ForcedSimdTarget::ForcedSimdTarget(std::int64_t target) {
-    use_extra = target == kExtraTarget;
-    hwy::SetSupportedTargetsForTest(target);
+    extra_target = target < 0 ? kExtraTargets[-1 - target] : nullptr;
+    hwy::SetSupportedTargetsForTest(std::max<std::int64_t>(target, 0));
 }
 ForcedSimdTarget::~ForcedSimdTarget() {
-    use_extra = extra_target() != nullptr;
+    extra_target = best_extra_target();
     hwy::SetSupportedTargetsForTest(0);
 }
 

@@ -39,19 +39,19 @@
 #include "backend/cpu/dot_kernels-inl.h"
 
 namespace ds4::cpu {
+namespace {
 
-const char* extra_target() {
-    const bool usable = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vnni") &&
-                        __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
-                        __builtin_cpu_supports("avx512bitalg") && __builtin_cpu_supports("gfni");
-    return usable ? "AVX512_VNNI" : nullptr;
+bool usable() {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512vnni") &&
+           __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
+           __builtin_cpu_supports("avx512bitalg") && __builtin_cpu_supports("gfni");
 }
 
-void multiply_rows_extra(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
-    avx512::multiply_on_target(w, x, y, y_stride);
-}
+}  // namespace
+
+const ExtraTarget kAvx512Target{"AVX512_VNNI", usable, avx512::multiply_on_target};
 
 }  // namespace ds4::cpu
 

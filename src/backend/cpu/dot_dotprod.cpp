@@ -24,14 +24,15 @@
 #include "backend/cpu/dot_kernels-inl.h"
 
 namespace ds4::cpu {
+namespace {
 
-const char* extra_target() {
-    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? "NEON_DOTPROD" : nullptr;
+bool usable() {
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 }
 
-void multiply_rows_extra(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride) {
-    dotprod::multiply_on_target(w, x, y, y_stride);
-}
+}  // namespace
+
+const ExtraTarget kDotprodTarget{"NEON_DOTPROD", usable, dotprod::multiply_on_target};
 
 }  // namespace ds4::cpu
 

@@ -11,7 +11,6 @@
 #define DS4_DOT_FORMATS_INL_H
 #endif
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -281,13 +280,15 @@ struct FormatIQ2XXS {
     static constexpr std::size_t kBlockValues = 256, kBlockBytes = sizeof(quant::BlockIQ2XXS);
 
     static HWY_INLINE void decode(const std::byte* w, std::size_t p, WeightPart<false>& out) {
+        const auto packed = load_packed(w, p);
+        const U8 signs = sign_bytes(packed);
         // Written out: as a loop it went through memory.
-        const U8 group[4][2] = {{signed_tuples<0, 0>(w, p), signed_tuples<0, 1>(w, p)},
-                                {signed_tuples<1, 0>(w, p), signed_tuples<1, 1>(w, p)},
-                                {signed_tuples<2, 0>(w, p), signed_tuples<2, 1>(w, p)},
-                                {signed_tuples<3, 0>(w, p), signed_tuples<3, 1>(w, p)}};
+        const U8 group[4][2] = {{signed_tuples<0, 0>(w, p, signs), signed_tuples<0, 1>(w, p, signs)},
+                                {signed_tuples<1, 0>(w, p, signs), signed_tuples<1, 1>(w, p, signs)},
+                                {signed_tuples<2, 0>(w, p, signs), signed_tuples<2, 1>(w, p, signs)},
+                                {signed_tuples<3, 0>(w, p, signs), signed_tuples<3, 1>(w, p, signs)}};
         units_to_lanes(group, out.code);
-        const auto code = hn::ShiftRight<28>(load_packed(w, p));
+        const auto code = hn::ShiftRight<28>(packed);
         const auto numerator = hn::BitCast(D32(), hn::Or(hn::Add(code, code), hn::Set(DU32(), 1u)));
         out.scale = mul(mul(load_block_scales(w, kBlockBytes, p), hn::Set(DF(), 0.125f)), to_f32(numerator));
     }
@@ -307,39 +308,40 @@ struct FormatIQ2XXS {
         return hn::ConcatOdd(DU32(), hn::BitCast(DU32(), b), hn::BitCast(DU32(), a));
     }
 
-    // Tuples 2h and 2h + 1 of group r of each unit.
-    template <std::size_t r, std::size_t h>
-    static HWY_INLINE U8 signed_tuples(const std::byte* w, std::size_t p) {
-        const auto look_up = [=](const std::uint64_t* table, const auto& index) HWY_ATTR {
-            const hn::CappedTag<std::uint64_t, 1> d1;
-            const hn::CappedTag<std::uint64_t, 2> d2;
-            const auto pair = [&](std::size_t q) HWY_ATTR {
-                const std::byte* group = group_at(w, 4 * (p * kPartUnits + q) + r);
-                const auto low = hn::Load(d1, table + index(group, 2 * h));
-                return hn::BitCast(D8x16(),
-                                   hn::Combine(d2, hn::Load(d1, table + index(group, 2 * h + 1)), low));
-            };
-            return combine_units(pair);
-        };
-        const U8 v = look_up(quant::kIq2xxsGrid.data(), [](const std::byte* group, std::size_t l) {
-            return static_cast<std::size_t>(group[l]);
-        });
-        const U8 mask = look_up(kNegative.data(), [](const std::byte* group, std::size_t l) {
-            return (quant::load<std::uint32_t>(group + 4) >> (7 * l)) & 127;
-        });
-        return hn::Sub(hn::Xor(v, mask), mask);
+    // Per lane the signs of its four tuples, a bit per element: seven bits of the word each, and an eighth
+    // that makes their number even.
+    static HWY_INLINE U8 sign_bytes(hn::Vec<DU32> packed) {
+        const auto bits = [](hn::Vec<DU32> v, std::uint32_t mask)
+                              HWY_ATTR { return hn::And(v, hn::Set(DU32(), mask)); };
+        const auto halves = hn::Or(bits(packed, 0x3fff), bits(hn::ShiftLeft<2>(packed), 0x3fff0000));
+        const auto sevens = hn::Or(bits(halves, 0x007f007f), bits(hn::ShiftLeft<1>(halves), 0x7f007f00));
+        auto parity = hn::Xor(sevens, hn::ShiftRight<4>(sevens));
+        parity = hn::Xor(parity, hn::ShiftRight<2>(parity));
+        parity = hn::Xor(parity, hn::ShiftRight<1>(parity));
+        return hn::BitCast(DU8(), hn::Or(sevens, hn::ShiftLeft<7>(bits(parity, 0x01010101))));
     }
 
-    // Bytes of 255 where an element is negative, by the index of the tuple's signs.
-    static constexpr auto kNegative = [] {
-        std::array<std::uint64_t, 128> masks{};
-        for (std::uint32_t i = 0; i < 128; ++i) {
-            for (int j = 0; j < 8; ++j) {
-                if ((quant::iq2xxs_signs(i) >> j) & 1) masks[i] |= std::uint64_t{255} << (8 * j);
-            }
-        }
-        return masks;
-    }();
+    // Tuples 2h and 2h + 1 of group r of each unit.
+    template <std::uint8_t r, std::uint8_t h>
+    static HWY_INLINE U8 signed_tuples(const std::byte* w, std::size_t p, U8 signs) {
+        const auto magnitudes = [=](std::size_t u) HWY_ATTR {
+            const hn::CappedTag<std::uint64_t, 1> d1;
+            const hn::CappedTag<std::uint64_t, 2> d2;
+            const std::byte* tuple = group_at(w, 4 * (p * kPartUnits + u) + r) + 2 * h;
+            const auto low = hn::Load(d1, &quant::kIq2xxsGrid[static_cast<std::size_t>(tuple[0])]);
+            const auto high = hn::Load(d1, &quant::kIq2xxsGrid[static_cast<std::size_t>(tuple[1])]);
+            return hn::BitCast(D8x16(), hn::Combine(d2, high, low));
+        };
+        constexpr std::uint8_t a = 4 * r + 2 * h, b = a + 1;
+        alignas(16) static constexpr std::uint8_t kFrom[16] = {a, a, a, a, a, a, a, a,
+                                                               b, b, b, b, b, b, b, b};
+        alignas(16) static constexpr std::uint8_t kBit[16] = {1, 2, 4, 8, 16, 32, 64, 128,
+                                                              1, 2, 4, 8, 16, 32, 64, 128};
+        const U8 bit = hn::LoadDup128(DU8(), kBit);
+        const U8 own = hn::TableLookupBytes(signs, hn::LoadDup128(DU8(), kFrom));
+        const U8 negative = hn::VecFromMask(DU8(), hn::Eq(hn::And(own, bit), bit));
+        return hn::Sub(hn::Xor(combine_units(magnitudes), negative), negative);
+    }
 };
 
 DS4_KERNELS_END

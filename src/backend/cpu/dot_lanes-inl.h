@@ -31,11 +31,11 @@ using LaneMask = hn::Mask<DF>;
 inline constexpr std::size_t kPartBytes = hn::MaxLanes(D8());
 inline constexpr std::size_t kParts = kRegister / kPartBytes;  // registers per 64 bytes
 inline constexpr std::size_t kPartLanes = kLanes / kParts;     // lanes of one
-// Sums of a block, its weights and an activation fit into 16 registers, or 32.
-#if HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM
-inline constexpr std::size_t kBlockRows = 4, kBlockActs = HWY_ARCH_ARM ? 2 : 3;
+// Dots of a block, its weights and an activation fit into 16 registers, or 32.
+#if HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86
+inline constexpr std::size_t kBlockRows = 4, kBlockActs = 3;
 #else
-inline constexpr std::size_t kBlockRows = 2, kBlockActs = 2;
+inline constexpr std::size_t kBlockRows = 4, kBlockActs = 2;
 #endif
 inline constexpr std::size_t kFloatRows = kParts == 1 ? 4 : 1, kFloatActs = kParts == 4 ? 2 : 3;
 
@@ -133,7 +133,11 @@ HWY_INLINE I16 byte_pair_dot(Codes w, Codes act) {
 
 // What a dot product starts from.
 template <bool kSymmetric>
-HWY_INLINE I32 start_dot(I16) {
+HWY_INLINE I32 start_dot([[maybe_unused]] I16 sums) {
+#if defined(DS4_HAS_AVX_VNNI)
+    // Takes back the 128 that dot_add adds to every code.
+    if constexpr (kSymmetric) return pair_dot(sums, hn::Set(D16(), std::int16_t{-128}));
+#endif
     return zero_i32();
 }
 // sum + the products of four neighbouring bytes per lane.
@@ -141,6 +145,10 @@ template <bool kSymmetric>
 HWY_INLINE I32 dot_add(I32 sum, Codes w, Codes act) {
 #if defined(DS4_HAS_SDOT)
     return I32{vdotq_s32(sum.raw, w.raw, act.raw)};
+#elif defined(DS4_HAS_AVX_VNNI)
+    // vpdpbusd wants codes without a sign. The same code meets several activations: one turning for all.
+    const Codes code = kSymmetric ? hn::Xor(w, hn::Set(D8(), std::int8_t{-128})) : w;
+    return I32{_mm256_dpbusd_avx_epi32(sum.raw, code.raw, act.raw)};
 #else
     return add(sum, pair_dot(byte_pair_dot<kSymmetric>(w, act), hn::Set(D16(), std::int16_t{1})));
 #endif

@@ -9,9 +9,6 @@
 // The instruction sets that multiply_rows was compiled for, for tests and benchmarks.
 namespace ds4::cpu {
 
-// The id of the target of our own beside Highway's ids of its.
-inline constexpr std::int64_t kExtraTarget = 0;
-
 // The targets that this machine can run, best first.
 std::vector<std::int64_t> simd_targets();
 
@@ -28,9 +25,14 @@ class ForcedSimdTarget {
     ForcedSimdTarget& operator=(const ForcedSimdTarget&) = delete;
 };
 
-// Kernels for CPUs with integer dot products, which Highway 1.0.3 has no usable target for: dot_avx512.cpp,
-// dot_dotprod.cpp. The name, or nullptr if this machine is none of them.
-const char* extra_target();
-void multiply_rows_extra(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride);
+// Kernels for CPUs with integer dot products, which Highway 1.0.3 has no usable target for.
+struct ExtraTarget {
+    const char* name;
+    bool (*usable)();  // on this machine
+    void (*multiply_rows)(const WeightRows& w, const Activations& x, float* y, std::size_t y_stride);
+};
+extern const ExtraTarget kAvx512Target;   // dot_avx512.cpp
+extern const ExtraTarget kAvxVnniTarget;  // dot_avxvnni.cpp
+extern const ExtraTarget kDotprodTarget;  // dot_dotprod.cpp
 
 }  // namespace ds4::cpu
