@@ -1,6 +1,7 @@
 #include "backend/gpu/batch_table.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace ds4::gpu {
 
@@ -10,7 +11,9 @@ PagedRowsArgs BatchTable::paged(const PagedRows& rows, std::int64_t n_rows) {
     if (rows.pages == nullptr || n_rows == 0) return out;
     const std::int64_t per_page = std::int64_t{1} << rows.log2_rows;
     const auto n_pages = static_cast<std::size_t>((n_rows + per_page - 1) / per_page);
-    out.pages = reinterpret_cast<std::uint8_t* const*>(table_.add(std::span(rows.pages, n_pages)));
+    // Room to grow, so that what comes after it stays in its place.
+    out.pages = reinterpret_cast<std::uint8_t* const*>(
+        table_.add(std::span(rows.pages, n_pages), std::bit_ceil(n_pages)));
     out.offset = static_cast<std::uint32_t>(rows.offset);
     out.log2_rows = static_cast<std::uint32_t>(rows.log2_rows);
     out.format = {static_cast<std::uint32_t>(rows.format.code), static_cast<std::uint32_t>(rows.format.width),
@@ -46,6 +49,7 @@ ops::Batch BatchTable::add(const BatchRows& batch, std::span<const LayerHistory>
         args.indexer_compressor = {h.indexer_compressor.value, h.indexer_compressor.score};
         history_.push_back(args);
     }
+    out.end = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(out.end)));
     out.n_segments = static_cast<std::int64_t>(segments_.size());
     out.args.segments = table_.add(std::span<const SegmentArgs>(segments_));
     out.args.row_segment = table_.add(std::span<const std::int32_t>(row_segment_));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/gpu/batch_table.h"
+#include "backend/gpu/graph_cache.h"
 #include "backend/gpu/lower.h"
 #include "backend/gpu/ops.h"
 #include "backend/gpu/step_table.h"
@@ -32,7 +33,7 @@ namespace ops = gpu::ops;
 class GpuBackend final : public Backend {
   public:
     explicit GpuBackend(std::unique_ptr<gpu::Device> device)
-        : device_(std::move(device)), table_(*device_), lowering_(*device_) {}
+        : device_(std::move(device)), table_(*device_), lowering_(*device_), graphs_(*device_) {}
 
     std::string description() const override { return device_->description(); }
 
@@ -191,7 +192,7 @@ class GpuBackend final : public Backend {
         try {
             const std::span<const gpu::Launch> launches = lowering_.run(ops);
             table_.upload();
-            device_->run(launches);
+            graphs_.run(launches);
         } catch (...) {
             table_.clear();
             throw;
@@ -207,6 +208,7 @@ class GpuBackend final : public Backend {
     gpu::StepTable table_;
     gpu::BatchTable batches_{table_};
     gpu::Lowering lowering_;
+    gpu::GraphCache graphs_;
     std::vector<ops::Op> ops_;
 };
 

@@ -14,7 +14,9 @@ struct Batch {
     BatchArgs args;
     std::int64_t n_segments = 0;
     std::int64_t max_segment_rows = 0;  // of the longest segment
-    std::int64_t end = 0;               // the most tokens that a session has after the step
+    // At least the most tokens that a session has after the step; a power of two, so that steps of a growing
+    // context are mostly the same launches.
+    std::int64_t end = 0;
 };
 
 struct Matmul {

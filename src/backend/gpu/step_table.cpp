@@ -21,13 +21,13 @@ StepTable::Block& StepTable::block_with_room(std::size_t bytes) {
     return blocks_.emplace_back(std::move(block));
 }
 
-void* StepTable::add(const void* values, std::size_t bytes) {
+void* StepTable::add(const void* values, std::size_t bytes, std::size_t room) {
     if (bytes == 0) return nullptr;
     for (const Known& k : known_) {
         if (k.source == values && k.bytes == bytes && std::memcmp(k.host, values, bytes) == 0)
             return k.device;
     }
-    const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    const std::size_t rounded = (room + kAlignment - 1) / kAlignment * kAlignment;
     Block& block = block_with_room(rounded);
     std::byte* host = block.host.get() + block.used;
     void* device = block.device.get() + block.used;

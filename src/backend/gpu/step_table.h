@@ -18,11 +18,15 @@ class StepTable {
     explicit StepTable(Device& device) : device_(device) {}
 
     // Where `values` will be on the device, until clear(). The same host memory with the same contents is
-    // stored once. Throws DeviceMemoryError.
+    // stored once. `room`: values that there is room for, at least values.size(). Throws DeviceMemoryError.
+    template <class T>
+    const std::remove_const_t<T>* add(std::span<T> values, std::size_t room) {
+        static_assert(std::is_trivially_copyable_v<T>);
+        return static_cast<const T*>(add(values.data(), values.size_bytes(), room * sizeof(T)));
+    }
     template <class T>
     const std::remove_const_t<T>* add(std::span<T> values) {
-        static_assert(std::is_trivially_copyable_v<T>);
-        return static_cast<const T*>(add(values.data(), values.size_bytes()));
+        return add(values, values.size());
     }
 
     // Everything that was added since the last time goes to the device.
@@ -45,7 +49,7 @@ class StepTable {
         void* device;
     };
 
-    void* add(const void* values, std::size_t bytes);
+    void* add(const void* values, std::size_t bytes, std::size_t room);
     Block& block_with_room(std::size_t bytes);
 
     Device& device_;
