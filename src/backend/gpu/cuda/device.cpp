@@ -202,9 +202,17 @@ class CudaDevice final : public Device {
     void start(const Launch& launch) {
         const cuda::Entry entry = cuda::entry(launch.kernel);
         void* args[] = {const_cast<std::byte*>(launch.args.data())};
-        const cudaError_t status = cudaLaunchKernel(entry.function, dim3(launch.grid.x, launch.grid.y),
-                                                    dim3(entry.n_threads), args, 0, stream_.get());
-        check(status, entry.name);
+        // It may begin before the one ahead of it has ended: it waits by itself (entries.cu).
+        cudaLaunchAttribute attribute{};
+        attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attribute.val.programmaticStreamSerializationAllowed = properties_.major >= 9 ? 1 : 0;
+        cudaLaunchConfig_t config{};
+        config.gridDim = dim3(launch.grid.x, launch.grid.y);
+        config.blockDim = dim3(entry.n_threads);
+        config.stream = stream_.get();
+        config.attrs = &attribute;
+        config.numAttrs = 1;
+        check(cudaLaunchKernelExC(&config, entry.function, args), entry.name);
     }
 
     int index_;

@@ -1,6 +1,7 @@
 #include <cuda_runtime.h>
 
 #include "backend/gpu/cuda/entries.h"
+#include "backend/gpu/cuda/ptx.h"
 #include "backend/gpu/kernels/all.h"
 
 namespace ds4::gpu::cuda {
@@ -9,6 +10,8 @@ namespace {
 #define DS4_ENTRY(name, args, shared, threads)                                                      \
     __global__ void __launch_bounds__(threads) name##_entry(const __grid_constant__ args##Args a) { \
         __shared__ shared##Shared s;                                                                \
+        wait_for_predecessor();                                                                     \
+        release_dependents();                                                                       \
         name(this_thread(), a, s);                                                                  \
     }
 DS4_KERNELS(DS4_ENTRY)
