@@ -55,6 +55,19 @@ struct RoundFp8Args {
     uint32_t tail_to_f16;
 };
 
+// RmsNorm, Rope and, if it rounds (n_heads is 1 then), RoundFp8. Grid: (n * n_heads)
+struct NormRotateArgs {
+    const DS4_GLOBAL float* x;            // (n, n_heads * head_dim)
+    const DS4_GLOBAL float* w;            // (head_dim), or null: unweighted
+    DS4_GLOBAL float* y;                  // as x; may be x
+    const DS4_GLOBAL int32_t* positions;  // (n)
+    const DS4_GLOBAL float* frequency;    // (n_dims / 2)
+    uint32_t n_heads, head_dim, n_dims;
+    float eps;
+    float direction;  // 1, or -1 to turn back
+    uint32_t rounds, n_tail, tail_to_f16;
+};
+
 // Hadamard transform and FP4 round trip of heads. Grid: (parts of n_heads). model.md 9.2
 struct RoundFp4Args {
     DS4_GLOBAL float* x;  // (n_heads, head_dim)

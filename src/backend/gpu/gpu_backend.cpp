@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "backend/gpu/batch_table.h"
+#include "backend/gpu/fuse.h"
 #include "backend/gpu/graph_cache.h"
 #include "backend/gpu/lower.h"
 #include "backend/gpu/ops.h"
@@ -188,7 +189,7 @@ class GpuBackend final : public Backend {
     void run_recorded() {
         if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
         if (ops_.empty()) return;
-        const std::vector<ops::Op> ops = std::exchange(ops_, {});
+        const std::vector<ops::Op> ops = gpu::fuse(std::exchange(ops_, {}));
         try {
             const std::span<const gpu::Launch> launches = lowering_.run(ops);
             table_.upload();

@@ -85,6 +85,27 @@ void Lowering::lower(const ops::RoundFp8& op) {
     launch(Kernel::round_fp8, {u32(op.x.n)}, args);
 }
 
+void Lowering::lower(const ops::NormRotate& op) {
+    const std::int64_t n_heads = op.rope.x.width / op.rope.head_dim;
+    NormRotateArgs args{};
+    args.x = op.norm.x.data;
+    args.w = op.norm.w.data;
+    args.y = op.norm.y.data;
+    args.positions = op.rope.positions;
+    args.frequency = op.rope.frequency;
+    args.n_heads = u32(n_heads);
+    args.head_dim = u32(op.rope.head_dim);
+    args.n_dims = u32(op.rope.n_dims);
+    args.eps = op.norm.eps;
+    args.direction = op.rope.inverse ? -1.0F : 1.0F;
+    if (op.round) {
+        args.rounds = 1;
+        args.n_tail = u32(op.round->n_tail);
+        args.tail_to_f16 = op.round->tail_to_f16 ? 1 : 0;
+    }
+    launch(Kernel::norm_rotate, {u32(op.rope.x.n * n_heads)}, args);
+}
+
 void Lowering::lower(const ops::RoundHadamardFp4& op) {
     const std::int64_t n_heads = op.x.n * op.x.width / op.head_dim;
     const RoundFp4Args args{op.x.data, u32(n_heads), u32(op.head_dim), inverse_root(op.head_dim)};

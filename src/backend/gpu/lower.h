@@ -33,6 +33,7 @@ class Lowering {
     void lower(const ops::HcExpand& op);
     void lower(const ops::Rope& op);
     void lower(const ops::RoundFp8& op);
+    void lower(const ops::NormRotate& op);
     void lower(const ops::RoundHadamardFp4& op);
     void lower(const ops::Compress& op);
     void lower(const ops::SelectRows& op);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <variant>
 
 #include "backend/backend.h"
@@ -68,6 +69,13 @@ struct RoundFp8 {
     bool tail_to_f16;
 };
 
+// The three of the same rows, one after the other; norm.width is rope.head_dim.
+struct NormRotate {
+    RmsNorm norm;
+    Rope rope;
+    std::optional<RoundFp8> round;  // of rows of one head
+};
+
 struct RoundHadamardFp4 {
     Rows x;
     std::int64_t head_dim;
@@ -118,7 +126,8 @@ struct Swiglu {
     float clamp;
 };
 
-using Op = std::variant<Matmul, RmsNorm, Add, Embed, HcCollapse, HcExpand, Rope, RoundFp8, RoundHadamardFp4,
-                        Compress, SelectRows, Attend, StoreWindow, Route, RoutedExperts, Swiglu>;
+using Op =
+    std::variant<Matmul, RmsNorm, Add, Embed, HcCollapse, HcExpand, Rope, RoundFp8, NormRotate,
+                 RoundHadamardFp4, Compress, SelectRows, Attend, StoreWindow, Route, RoutedExperts, Swiglu>;
 
 }  // namespace ds4::gpu::ops

@@ -5,6 +5,7 @@
 #include "backend/gpu/kernels/attention.h"
 #include "backend/gpu/kernels/compress.h"
 #include "backend/gpu/kernels/experts.h"
+#include "backend/gpu/kernels/fused.h"
 #include "backend/gpu/kernels/products.h"
 #include "backend/gpu/kernels/rounding.h"
 #include "backend/gpu/kernels/rows.h"

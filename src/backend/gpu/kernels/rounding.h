@@ -58,17 +58,21 @@ DS4_FN float fp4_scale(Thread t, float x) {
 }
 
 // A SIMD-group per block of 64.
-DS4_KERNEL(round_fp8, RoundFp8Args, NoShared) {
-    DS4_GLOBAL float* row = a.x + static_cast<int64_t>(t.group) * a.width;
-    const uint32_t n = a.width - a.n_tail;
+DS4_FN void round_fp8_row(Thread t, DS4_GLOBAL float* row, uint32_t width, uint32_t n_tail,
+                          bool tail_to_f16) {
+    const uint32_t n = width - n_tail;
     for (uint32_t block = t.simd; block < n / kFp8Block; block += t.n_simds) {
         DS4_GLOBAL float* x = row + block * kFp8Block + t.lane;
         const float scale = fp8_scale(t, x[0], x[32]);
         x[0] = round_fp8(x[0], scale);
         x[32] = round_fp8(x[32], scale);
     }
-    if (a.tail_to_f16 == 0) return;
-    for (uint32_t i = n + t.index; i < a.width; i += t.n_threads) row[i] = f16_to_f32(f32_to_f16(row[i]));
+    if (!tail_to_f16) return;
+    for (uint32_t i = n + t.index; i < width; i += t.n_threads) row[i] = f16_to_f32(f32_to_f16(row[i]));
+}
+
+DS4_KERNEL(round_fp8, RoundFp8Args, NoShared) {
+    round_fp8_row(t, a.x + static_cast<int64_t>(t.group) * a.width, a.width, a.n_tail, a.tail_to_f16 != 0);
 }
 
 constexpr uint32_t kHadamardParts = kMaxIndexDim / kSimdWidth;

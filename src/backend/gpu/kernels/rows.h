@@ -16,15 +16,19 @@ DS4_FN float inverse_rms(Thread t, const DS4_GLOBAL float* x, uint32_t width, fl
     return 1.0f / sqrt(group_sum(t, squares, s) / static_cast<float>(width) + eps);
 }
 
+// w may be null.
+DS4_FN void norm_row(Thread t, const DS4_GLOBAL float* x, const DS4_GLOBAL float* w, uint32_t width,
+                     float eps, DS4_GLOBAL float* y, DS4_SHARED GroupScratch& s) {
+    const float scale = inverse_rms(t, x, width, eps, s);
+    for (uint32_t i = t.index; i < width; i += t.n_threads) {
+        const float v = x[i] * scale;
+        y[i] = w != nullptr ? w[i] * v : v;
+    }
+}
+
 DS4_KERNEL(rms_norm, RmsNormArgs, GroupShared) {
     const int64_t at = static_cast<int64_t>(t.group) * a.width;
-    const DS4_GLOBAL float* x = a.x + at;
-    DS4_GLOBAL float* y = a.y + at;
-    const float scale = inverse_rms(t, x, a.width, a.eps, s);
-    for (uint32_t i = t.index; i < a.width; i += t.n_threads) {
-        const float v = x[i] * scale;
-        y[i] = a.w != nullptr ? a.w[i] * v : v;
-    }
+    norm_row(t, a.x + at, a.w, a.width, a.eps, a.y + at, s);
 }
 
 DS4_KERNEL(add, AddArgs, NoShared) {
@@ -32,6 +36,16 @@ DS4_KERNEL(add, AddArgs, NoShared) {
     if (i >= a.y_width) return;
     a.y[static_cast<int64_t>(t.group) * a.y_width + i] +=
         a.x[static_cast<int64_t>(t.group) * a.x_width + i % a.x_width];
+}
+
+// direction: 1, or -1 to turn back.
+DS4_FN void rotate_pair(float theta, float direction, DS4_GLOBAL float* x) {
+    const float c = cos(theta);
+    const float sine = direction * sin(theta);
+    const float first = x[0];
+    const float second = x[1];
+    x[0] = first * c - second * sine;
+    x[1] = first * sine + second * c;
 }
 
 // The angle is formed in f32 as in the released code (model.md 5, D1).
@@ -42,14 +56,8 @@ DS4_KERNEL(rope, RopeArgs, NoShared) {
     const float position = static_cast<float>(a.positions[t.group]);
     for (uint32_t i = t.index; i < n_heads * n_pairs; i += t.n_threads) {
         const uint32_t pair = i % n_pairs;
-        const float theta = position * a.frequency[pair];
-        const float c = cos(theta);
-        const float sine = a.direction * sin(theta);
-        DS4_GLOBAL float* x = row + (i / n_pairs + 1) * a.head_dim - a.n_dims + 2 * pair;
-        const float first = x[0];
-        const float second = x[1];
-        x[0] = first * c - second * sine;
-        x[1] = first * sine + second * c;
+        rotate_pair(position * a.frequency[pair], a.direction,
+                    row + (i / n_pairs + 1) * a.head_dim - a.n_dims + 2 * pair);
     }
 }
 

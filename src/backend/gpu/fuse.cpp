@@ -1,0 +1,54 @@
+#include "backend/gpu/fuse.h"
+
+#include <cstddef>
+#include <optional>
+#include <span>
+#include <utility>
+
+namespace ds4::gpu {
+namespace {
+
+bool same(Rows a, Rows b) {
+    return a.data == b.data && a.n == b.n && a.width == b.width;
+}
+
+// The operation that `ops` begins with, if it can take in the next one.
+template <class First, class Second>
+std::pair<const First*, const Second*> pair_at(std::span<const ops::Op> ops) {
+    if (ops.size() < 2) return {nullptr, nullptr};
+    return {std::get_if<First>(ops.data()), std::get_if<Second>(&ops[1])};
+}
+
+struct Fused {
+    ops::Op op;
+    std::size_t n_ops;  // that it stands for
+};
+
+std::optional<Fused> norm_rotate(std::span<const ops::Op> ops) {
+    const auto [norm, rope] = pair_at<ops::RmsNorm, ops::Rope>(ops);
+    if (norm == nullptr || rope == nullptr) return std::nullopt;
+    if (!same(norm->y, rope->x) || rope->head_dim != norm->width) return std::nullopt;
+    ops::NormRotate fused{*norm, *rope, std::nullopt};
+    if (ops.size() > 2) {
+        // A row is rounded as a whole, a group has one head: they must be the same.
+        const auto* round = std::get_if<ops::RoundFp8>(&ops[2]);
+        if (round != nullptr && same(round->x, rope->x) && rope->x.width == rope->head_dim)
+            fused.round = *round;
+    }
+    return Fused{fused, fused.round ? 3U : 2U};
+}
+
+}  // namespace
+
+std::vector<ops::Op> fuse(std::vector<ops::Op> ops) {
+    std::size_t n = 0;  // of the result, at the beginning of the list
+    for (std::size_t i = 0; i < ops.size(); ++n) {
+        const std::optional<Fused> fused = norm_rotate(std::span(ops).subspan(i));
+        ops[n] = fused ? fused->op : ops[i];
+        i += fused ? fused->n_ops : 1;
+    }
+    ops.erase(ops.begin() + static_cast<std::ptrdiff_t>(n), ops.end());
+    return ops;
+}
+
+}  // namespace ds4::gpu

@@ -1,0 +1,69 @@
+#include "backend/gpu/fuse.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <vector>
+
+#include "backend/gpu/devices.h"
+#include "backend/invariance_cases.h"
+
+namespace ds4::test {
+namespace {
+
+namespace ops = gpu::ops;
+
+constexpr std::int64_t kRows = 3, kDim = 192, kRotated = 64;
+
+ops::RmsNorm norm(Rows x) {
+    return {x, {}, kDim, 1e-6F, x};
+}
+ops::Rope rope(Rows x) {
+    return {x, nullptr, nullptr, kRotated, kDim, false};
+}
+
+TEST(Fuse, TakesOnlyWhatFits) {
+    float memory[2] = {};
+    const Rows row{memory, kRows, kDim};
+    const Rows heads{memory, kRows, 2 * kDim};
+    const Rows other{memory + 1, kRows, kDim};
+    const auto n = [](const std::vector<ops::Op>& list) { return gpu::fuse(list).size(); };
+    EXPECT_EQ(n({norm(row), rope(row), ops::RoundFp8{row, kRotated, true}}), 1U);
+    EXPECT_EQ(n({norm(heads), rope(heads), norm(row), rope(row)}), 2U);
+    EXPECT_EQ(n({norm(heads), rope(heads), ops::RoundFp8{heads, kRotated, true}}), 2U);  // rows of two heads
+    EXPECT_EQ(n({norm(row), rope(row), ops::RoundFp8{other, kRotated, true}}), 2U);
+    EXPECT_EQ(n({norm(row), rope(other)}), 2U);
+    EXPECT_EQ(n({norm(row), ops::Add{other, row}, rope(row)}), 3U);
+    EXPECT_EQ(n({norm(row)}), 1U);
+}
+
+class Fused : public testing::TestWithParam<GpuUnderTest> {};
+
+// The norm, the rotation and the rounding as one step, and with a download after each, so that they cannot be
+// fused.
+TEST_P(Fused, NormRotateHasTheBitsOfItsParts) {
+    for (const std::int64_t n_heads : {1, 5}) {
+        const auto run = [&](bool together) {
+            const std::unique_ptr<Backend> backend = make_gpu_backend(GetParam().make());
+            Device device(*backend);
+            Random random(7);
+            const std::vector<float> frequency = random.gaussian(kRotated / 2);
+            const std::vector<std::int32_t> positions{0, 77, 65537};
+            const Rows x = device.rows(random.gaussian(kRows * n_heads * kDim, 3), n_heads * kDim);
+            const Vector w = n_heads == 1 ? device.vector(random.gaussian(kDim)) : Vector{};
+            backend->rms_norm(x, w, kDim, 1e-6F, x);
+            if (!together) device.download(x);
+            backend->rope({frequency.data(), kRotated}, positions, kDim, false, x);
+            if (!together) device.download(x);
+            if (n_heads == 1) backend->round_fp8(x, kRotated, true);
+            return device.download(x);
+        };
+        expect_same_bits(run(true), run(false), std::to_string(n_heads) + " heads");
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Gpu, Fused, testing::ValuesIn(gpu_devices()),
+                         [](const auto& gpu) { return gpu.param.name; });
+
+}  // namespace
+}  // namespace ds4::test
