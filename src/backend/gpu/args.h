@@ -75,6 +75,16 @@ struct RoundFp4Args {
     float scale;  // head_dim^-0.5
 };
 
+// Rope, then RoundFp4, of the same heads. Grid: (parts of all heads)
+struct RotateRoundArgs {
+    DS4_GLOBAL float* x;                  // (n, n_heads * head_dim)
+    const DS4_GLOBAL int32_t* positions;  // (n)
+    const DS4_GLOBAL float* frequency;    // (n_dims / 2)
+    uint32_t n, n_heads, head_dim, n_dims;
+    float direction;  // 1, or -1 to turn back
+    float scale;      // head_dim^-0.5
+};
+
 // gate = silu(min(gate, clamp)) * clamp(up, -clamp, clamp) * weight[row]. Grid: (rows, parts of width).
 // model.md 10
 struct SwigluArgs {
@@ -146,9 +156,10 @@ struct HcMixArgs {
     DS4_GLOBAL float* x;              // (n, width)
     DS4_GLOBAL float* post;           // (n, n_streams); null at the head
     DS4_GLOBAL float* comb;           // (n, n_streams * n_streams)
+    const DS4_GLOBAL float* norm;     // (width), of an RmsNorm of x; null: none
     uint32_t width, n_streams, n_mix;
     uint32_t sinkhorn_iterations;
-    float eps, rms_eps;
+    float eps, rms_eps, norm_eps;
 };
 
 // streams[k] = post[k] * y + sum_j comb[j][k] * streams[j]. Grid: (n, parts of width)

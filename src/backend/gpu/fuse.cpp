@@ -38,12 +38,36 @@ std::optional<Fused> norm_rotate(std::span<const ops::Op> ops) {
     return Fused{fused, fused.round ? 3U : 2U};
 }
 
+std::optional<Fused> collapse_norm(std::span<const ops::Op> ops) {
+    const auto [collapse, norm] = pair_at<ops::HcCollapse, ops::RmsNorm>(ops);
+    if (collapse == nullptr || norm == nullptr || collapse->norm || !norm->w) return std::nullopt;
+    const Rows x = collapse->x;
+    if (!same(norm->x, x) || !same(norm->y, x) || norm->width != x.width) return std::nullopt;
+    ops::HcCollapse fused = *collapse;
+    fused.norm = *norm;
+    return Fused{fused, 2};
+}
+
+std::optional<Fused> rotate_round(std::span<const ops::Op> ops) {
+    const auto [rope, round] = pair_at<ops::Rope, ops::RoundHadamardFp4>(ops);
+    if (rope == nullptr || round == nullptr) return std::nullopt;
+    if (!same(rope->x, round->x) || rope->head_dim != round->head_dim) return std::nullopt;
+    return Fused{ops::RotateRound{*rope, *round}, 2};
+}
+
+std::optional<Fused> fused_at(std::span<const ops::Op> ops) {
+    for (const auto rule : {norm_rotate, collapse_norm, rotate_round}) {
+        if (const std::optional<Fused> fused = rule(ops)) return fused;
+    }
+    return std::nullopt;
+}
+
 }  // namespace
 
 std::vector<ops::Op> fuse(std::vector<ops::Op> ops) {
     std::size_t n = 0;  // of the result, at the beginning of the list
     for (std::size_t i = 0; i < ops.size(); ++n) {
-        const std::optional<Fused> fused = norm_rotate(std::span(ops).subspan(i));
+        const std::optional<Fused> fused = fused_at(std::span<const ops::Op>(ops).subspan(i));
         ops[n] = fused ? fused->op : ops[i];
         i += fused ? fused->n_ops : 1;
     }

@@ -7,7 +7,9 @@
 namespace ds4::gpu {
 
 // Replaces neighbouring operations by one that does the same in one launch, with the same bits:
-//   RmsNorm, Rope [, RoundFp8] of the same heads   ->  NormRotate
+//   RmsNorm, Rope [, RoundFp8] of the same heads    ->  NormRotate
+//   HcCollapse, RmsNorm of its x in place           ->  HcCollapse with a norm
+//   Rope, RoundHadamardFp4 of the same heads        ->  RotateRound
 std::vector<ops::Op> fuse(std::vector<ops::Op> ops);
 
 }  // namespace ds4::gpu

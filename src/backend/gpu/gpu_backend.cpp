@@ -101,7 +101,7 @@ class GpuBackend final : public Backend {
     }
     void hc_collapse(const HyperConnection& hc, Rows streams, Rows x, Rows post, Rows comb) override {
         gpu::check_limit("streams", hc.n_streams, gpu::kMaxStreams);
-        record([&] { return ops::HcCollapse{hc, streams, x, post, comb}; });
+        record([&] { return ops::HcCollapse{hc, streams, x, post, comb, std::nullopt}; });
     }
     void hc_expand(Rows y, Rows post, Rows comb, Rows streams) override {
         record([&] { return ops::HcExpand{y, post, comb, streams}; });

@@ -13,6 +13,7 @@
     X(round_fp8, RoundFp8, No, 256)                   \
     X(norm_rotate, NormRotate, Group, 256)            \
     X(round_hadamard_fp4, RoundFp4, No, 256)          \
+    X(rotate_round, RotateRound, No, 256)             \
     X(swiglu, Swiglu, No, 256)                        \
     X(prepare_q8_0, Prepare, No, 256)                 \
     X(prepare_q8_k, Prepare, No, 256)                 \

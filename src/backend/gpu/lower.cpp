@@ -54,12 +54,14 @@ void Lowering::lower(const ops::HcCollapse& op) {
                          op.x.data,
                          op.post.data,
                          op.comb.data,
+                         op.norm ? op.norm->w.data : nullptr,
                          u32(op.x.width),
                          u32(hc.n_streams),
                          u32(hc.fn.n_out),
                          u32(hc.sinkhorn_iterations),
                          hc.eps,
-                         hc.rms_eps};
+                         hc.rms_eps,
+                         op.norm ? op.norm->eps : 0};
     launch(Kernel::hc_mix, {u32(op.streams.n)}, args);
 }
 
@@ -110,6 +112,21 @@ void Lowering::lower(const ops::RoundHadamardFp4& op) {
     const std::int64_t n_heads = op.x.n * op.x.width / op.head_dim;
     const RoundFp4Args args{op.x.data, u32(n_heads), u32(op.head_dim), inverse_root(op.head_dim)};
     launch(Kernel::round_hadamard_fp4, {parts(n_heads, kSimds)}, args);
+}
+
+void Lowering::lower(const ops::RotateRound& op) {
+    const ops::Rope& rope = op.rope;
+    const std::int64_t n_heads = rope.x.width / rope.head_dim;
+    const RotateRoundArgs args{rope.x.data,
+                               rope.positions,
+                               rope.frequency,
+                               u32(rope.x.n),
+                               u32(n_heads),
+                               u32(rope.head_dim),
+                               u32(rope.n_dims),
+                               rope.inverse ? -1.0F : 1.0F,
+                               inverse_root(rope.head_dim)};
+    launch(Kernel::rotate_round, {parts(rope.x.n * n_heads, kSimds)}, args);
 }
 
 void Lowering::lower(const ops::Compress& op) {

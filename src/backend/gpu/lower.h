@@ -34,6 +34,7 @@ class Lowering {
     void lower(const ops::Rope& op);
     void lower(const ops::RoundFp8& op);
     void lower(const ops::NormRotate& op);
+    void lower(const ops::RotateRound& op);
     void lower(const ops::RoundHadamardFp4& op);
     void lower(const ops::Compress& op);
     void lower(const ops::SelectRows& op);

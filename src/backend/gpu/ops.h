@@ -49,6 +49,7 @@ struct Embed {
 struct HcCollapse {
     HyperConnection hc;
     Rows streams, x, post, comb;
+    std::optional<RmsNorm> norm = std::nullopt;  // of x, in place
 };
 
 struct HcExpand {
@@ -79,6 +80,12 @@ struct NormRotate {
 struct RoundHadamardFp4 {
     Rows x;
     std::int64_t head_dim;
+};
+
+// Both of the same rows.
+struct RotateRound {
+    Rope rope;
+    RoundHadamardFp4 round;
 };
 
 struct Compress {
@@ -126,8 +133,8 @@ struct Swiglu {
     float clamp;
 };
 
-using Op =
-    std::variant<Matmul, RmsNorm, Add, Embed, HcCollapse, HcExpand, Rope, RoundFp8, NormRotate,
-                 RoundHadamardFp4, Compress, SelectRows, Attend, StoreWindow, Route, RoutedExperts, Swiglu>;
+using Op = std::variant<Matmul, RmsNorm, Add, Embed, HcCollapse, HcExpand, Rope, RoundFp8, NormRotate,
+                        RoundHadamardFp4, RotateRound, Compress, SelectRows, Attend, StoreWindow, Route,
+                        RoutedExperts, Swiglu>;
 
 }  // namespace ds4::gpu::ops

@@ -35,6 +35,13 @@ TEST(Fuse, TakesOnlyWhatFits) {
     EXPECT_EQ(n({norm(row), rope(other)}), 2U);
     EXPECT_EQ(n({norm(row), ops::Add{other, row}, rope(row)}), 3U);
     EXPECT_EQ(n({norm(row)}), 1U);
+    EXPECT_EQ(n({rope(row), ops::RoundHadamardFp4{row, kDim}}), 1U);
+    EXPECT_EQ(n({rope(row), ops::RoundHadamardFp4{row, kDim / 2}}), 2U);
+    const ops::HcCollapse collapse{{}, heads, row, {}, {}, std::nullopt};
+    const ops::RmsNorm weighted{row, {memory, kDim}, kDim, 1e-6F, row};
+    EXPECT_EQ(n({collapse, weighted}), 1U);
+    EXPECT_EQ(n({collapse, norm(row)}), 2U);  // a norm without weights
+    EXPECT_EQ(n({collapse, ops::RmsNorm{row, {memory, kDim}, kDim, 1e-6F, other}}), 2U);
 }
 
 class Fused : public testing::TestWithParam<GpuUnderTest> {};
@@ -60,6 +67,45 @@ TEST_P(Fused, NormRotateHasTheBitsOfItsParts) {
         };
         expect_same_bits(run(true), run(false), std::to_string(n_heads) + " heads");
     }
+}
+
+TEST_P(Fused, RotateRoundHasTheBitsOfItsParts) {
+    const auto run = [&](bool together) {
+        const std::unique_ptr<Backend> backend = make_gpu_backend(GetParam().make());
+        Device device(*backend);
+        Random random(8);
+        const std::vector<float> frequency = random.gaussian(16);
+        const std::vector<std::int32_t> positions{0, 77, 65537};
+        const Rows x = device.rows(random.gaussian(kRows * 5 * 128, 3), 5 * 128);
+        backend->rope({frequency.data(), 32}, positions, 128, false, x);
+        if (!together) device.download(x);
+        backend->round_hadamard_fp4(x, 128);
+        return device.download(x);
+    };
+    expect_same_bits(run(true), run(false), "indexer heads");
+}
+
+TEST_P(Fused, CollapseWithNormHasTheBitsOfItsParts) {
+    const auto run = [&](bool together) {
+        const std::unique_ptr<Backend> backend = make_gpu_backend(GetParam().make());
+        Device device(*backend);
+        Random random(9);
+        HyperConnection hc;
+        hc.fn = device.matrix(random, quant::Type::f16, 24, 4 * 300);
+        hc.base = device.vector(random.gaussian(24));
+        hc.scale = device.vector(random.gaussian(3));
+        hc.n_streams = 4;
+        hc.sinkhorn_iterations = 5;
+        hc.eps = 1e-6F;
+        const Rows streams = device.rows(random.gaussian(kRows * 4 * 300), 4 * 300);
+        const Vector w = device.vector(random.gaussian(300));
+        const Rows x = device.result(kRows, 300);
+        backend->hc_collapse(hc, streams, x, device.result(kRows, 4), device.result(kRows, 16));
+        if (!together) device.download(x);
+        backend->rms_norm(x, w, 300, 1e-6F, x);
+        return device.download(x);
+    };
+    expect_same_bits(run(true), run(false), "x");
 }
 
 INSTANTIATE_TEST_SUITE_P(Gpu, Fused, testing::ValuesIn(gpu_devices()),

@@ -107,20 +107,23 @@ DS4_FN void hadamard_fp4(Thread t, DS4_LOCAL float* v, uint32_t n, float factor,
 }
 
 // A SIMD-group per head.
-DS4_KERNEL(round_hadamard_fp4, RoundFp4Args, NoShared) {
-    const uint32_t head = t.group * t.n_simds + t.simd;
-    if (head >= a.n_heads) return;
-    DS4_GLOBAL float* x = a.x + static_cast<int64_t>(head) * a.head_dim;
+DS4_FN void round_hadamard_fp4_head(Thread t, DS4_GLOBAL float* x, uint32_t n, float scale) {
     float v[kHadamardParts];
     DS4_UNROLL
     for (uint32_t k = 0; k < kHadamardParts; ++k) {
-        v[k] = k * kSimdWidth < a.head_dim ? x[k * kSimdWidth + t.lane] : 0;
+        v[k] = k * kSimdWidth < n ? x[k * kSimdWidth + t.lane] : 0;
     }
-    hadamard_fp4(t, v, a.head_dim, a.scale, true);
+    hadamard_fp4(t, v, n, scale, true);
     DS4_UNROLL
     for (uint32_t k = 0; k < kHadamardParts; ++k) {
-        if (k * kSimdWidth < a.head_dim) x[k * kSimdWidth + t.lane] = v[k];
+        if (k * kSimdWidth < n) x[k * kSimdWidth + t.lane] = v[k];
     }
+}
+
+DS4_KERNEL(round_hadamard_fp4, RoundFp4Args, NoShared) {
+    const uint32_t head = t.group * t.n_simds + t.simd;
+    if (head >= a.n_heads) return;
+    round_hadamard_fp4_head(t, a.x + static_cast<int64_t>(head) * a.head_dim, a.head_dim, a.scale);
 }
 
 }  // namespace ds4::gpu::DS4_DIALECT

@@ -87,6 +87,9 @@ DS4_KERNEL(hc_mix, HcMixArgs, HcMixShared) {
         for (uint32_t k = 0; k < m; ++k) sum = fma(s.pre[k], streams[k * a.width + i], sum);
         x[i] = sum;
     }
+    if (a.norm == nullptr) return;
+    group_barrier(t);
+    norm_row(t, x, a.norm, a.width, a.norm_eps, x, s.group);
 }
 
 DS4_KERNEL(hc_expand, HcExpandArgs, NoShared) {
