@@ -69,6 +69,7 @@ class Engine {
 
     const ModelInfo& info() const;
     std::string backend_description() const;  // one line for people
+    bool has_device_memory() const;           // the backend is a device with memory of its own
 
     bool has_tokenizer() const;
     const tokenizer::Tokenizer& tokenizer() const;  // throws TokenizerError if the file has none

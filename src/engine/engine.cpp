@@ -102,6 +102,9 @@ const ModelInfo& Engine::info() const {
 std::string Engine::backend_description() const {
     return impl_->backend->description();
 }
+bool Engine::has_device_memory() const {
+    return impl_->backend->memory().has_value();
+}
 bool Engine::has_tokenizer() const {
     return impl_->tokenizer.has_value();
 }

@@ -62,6 +62,7 @@ class Sweep {
           config_(Config::from_gguf(file_)),
           machine_(measure_machine(o.engine.threads, o.read_mb << 20)),
           engine_(Engine::open(o.engine)),
+          on_host_(!engine_->has_device_memory()),
           prompt_(prompt_of(*engine_, o)),
           session_(engine_->new_session()) {
         if (engine_->has_tokenizer()) eos_ = engine_->tokenizer().vocabulary().eos;
@@ -70,8 +71,9 @@ class Sweep {
     std::vector<FrontierSpeed> run() {
         std::printf("model: %s (%s)\n", options_.engine.model.c_str(),
                     engine_->backend_description().c_str());
-        std::printf("machine: reads %.2f GB/s, int8 %.0f GOP/s, f32 %.0f GOP/s\n", machine_.read_bytes / 1e9,
-                    machine_.int8_ops / 1e9, machine_.f32_ops / 1e9);
+        std::printf("machine: reads %.2f GB/s, int8 %.0f GOP/s, f32 %.0f GOP/s%s\n",
+                    machine_.read_bytes / 1e9, machine_.int8_ops / 1e9, machine_.f32_ops / 1e9,
+                    on_host_ ? "" : " (the host: the device's ceiling is not known here)");
         std::printf("\n%8s | %8s %10s %8s %9s | %8s %10s %8s %9s | %10s\n", "context", "prefill", "tokens/s",
                     "GB/s", "ceiling", "decode", "tokens/s", "GB/s", "ceiling", "KV state");
         warm_up();
@@ -167,12 +169,18 @@ class Sweep {
         return {n, static_cast<double>(n) / seconds, bytes / seconds, static_cast<double>(n) / least_seconds};
     }
 
+    std::string share_text(const Speed& s) const {
+        char text[16] = "";
+        if (on_host_) std::snprintf(text, sizeof text, "%.1f %%", 100 * s.share());
+        return text;
+    }
+
     void print(const FrontierSpeed& s) const {
-        std::printf("%8lld | %8lld %10.2f %8.2f %7.1f %% | %8lld %10.2f %8.2f %7.1f %% | %10s\n",
+        std::printf("%8lld | %8lld %10.2f %8.2f %9s | %8lld %10.2f %8.2f %9s | %10s\n",
                     static_cast<long long>(s.context), static_cast<long long>(s.prefill.tokens),
-                    s.prefill.per_second, s.prefill.bytes_per_second / 1e9, 100 * s.prefill.share(),
+                    s.prefill.per_second, s.prefill.bytes_per_second / 1e9, share_text(s.prefill).c_str(),
                     static_cast<long long>(s.decode.tokens), s.decode.per_second,
-                    s.decode.bytes_per_second / 1e9, 100 * s.decode.share(),
+                    s.decode.bytes_per_second / 1e9, share_text(s.decode).c_str(),
                     app::human_bytes(static_cast<double>(s.kv_bytes)).c_str());
         std::fflush(stdout);
     }
@@ -182,6 +190,7 @@ class Sweep {
     const Config config_;
     const MachineLimits machine_;
     const std::unique_ptr<Engine> engine_;
+    const bool on_host_;  // where the machine's limits are the ceiling
     const std::vector<TokenId> prompt_;
     std::unique_ptr<Session> session_;
     TokenId eos_ = -1;
@@ -226,10 +235,12 @@ int run(Options o) {
 
 void add_sweep(CLI::App& app, Run& run_command) {
     auto o = std::make_shared<Options>();
+    o->engine.backend = BackendKind::automatic;
     const CLI::Range positive(std::int64_t{1}, std::int64_t{1} << 31);
     app.add_option("-m,--model", o->engine.model, "GGUF file (default: as ds4)");
     app.add_option("-t,--threads", o->engine.threads, "Threads; 0 is one per core (0)")
         ->check(CLI::Range(0, 4096));
+    app::add_backend_options(app, o->engine.backend);
     app.add_option("--prefill-chunk", o->engine.max_batch, "Tokens per prefill step (512)")
         ->check(CLI::Range(1, 65536));
     app.add_option("--prompt-file", o->prompt_file, "Text to run (default: random tokens)");
