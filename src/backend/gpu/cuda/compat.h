@@ -108,10 +108,11 @@ DS4_FN float f16_to_f32(uint16_t h) {
     asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
     return x;
 }
+// By way of a pair: ptxas 13.0 stores the low byte of what cvt.rn.f16.f32 gives as the number converted to u8.
 DS4_FN uint16_t f32_to_f16(float x) {
-    uint16_t h;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(h) : "f"(x));
-    return h;
+    uint32_t pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(0.0f), "f"(x));
+    return static_cast<uint16_t>(pair);
 }
 DS4_FN float as_float(uint32_t bits) {
     return __uint_as_float(bits);
