@@ -35,7 +35,7 @@ Outputs grouped_matmul(Device& device, Random& random, Type type) {
     const std::int64_t n_in = any_length(random, type);
     const std::int64_t n_out = n_groups * random.integer(1, 40);
     const std::int64_t n = random.integer(1, 7);
-    const Matrix w = device.matrix(random, type, n_out, n_in);
+    const Matrix w = device.grouped_matrix(random, type, n_groups, n_out, n_in);
     const Rows x = device.rows(random.int8_exact(n * n_groups * n_in), n_groups * n_in);
     const Rows y = device.result(n, n_out);
     device.backend().grouped_matmul(w, n_groups, x, y);
@@ -100,7 +100,7 @@ HyperConnection random_site(Device& device, Random& random, std::int64_t n_strea
                             Type type, bool head) {
     const std::int64_t n_out = head ? n_streams : n_streams * (2 + n_streams);
     HyperConnection hc;
-    hc.fn = device.matrix(random, type, n_out, n_streams * width);
+    hc.fn = device.matrix(random, type, n_out, n_streams * width, 1, Backend::MatrixUse::mixing);
     hc.base = device.vector(random.gaussian(n_out));
     hc.scale = device.vector(random.gaussian(head ? 1 : 3));
     hc.n_streams = n_streams;

@@ -66,9 +66,7 @@ constexpr Tolerance kInt8Hidden{.typical = 0.12};
 Outputs routed_experts(Device& device, Random& random, const ExpertCase& c, std::int64_t n,
                        std::int64_t n_experts, std::int64_t e, std::int64_t f) {
     const std::int64_t n_used = random.integer(1, 6);
-    const Experts experts{device.matrix(random, c.gate, f, e, n_experts),
-                          device.matrix(random, c.up, f, e, n_experts),
-                          device.matrix(random, c.down, e, f, n_experts), c.clamp};
+    const Experts experts = device.experts(random, {c.gate, c.up, c.down}, n_experts, e, f, c.clamp);
     std::vector<std::int32_t> expert;
     for (std::int64_t i = 0; i < n * n_used; ++i) {
         // The first expert is popular; some get nothing.
