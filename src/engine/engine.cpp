@@ -81,7 +81,7 @@ Engine::Impl::Impl(const EngineOptions& o)
     info.vocab = config.vocab;
     info.max_context = o.max_context > 0 ? o.max_context : config.max_context;
     info.n_layers = config.n_layers;
-    info.expert_bits = bits_of(weights.layers.front().moe.gate_experts.type);
+    info.expert_bits = bits_of(weights.layers.front().moe.routed.gate.type);
     info.effort_scheme = file.find_string("deepseek4.effort_scheme").value_or("");
     if (o.profile) {
         profiler = static_cast<ProfilingBackend*>(backend.get());
