@@ -193,7 +193,7 @@ void Engine::Impl::collect(std::span<const Work> work) {
     for (const Work& w : work) {
         const std::int64_t start = w.session->n_tokens();
         const auto n = static_cast<std::int64_t>(w.tokens.size());
-        segments.push_back({static_cast<std::int64_t>(tokens.size()), n, start});
+        segments.push_back({static_cast<std::int64_t>(tokens.size()), n, start, !w.is_generated});
         states.push_back(w.session->impl_->kv.get());
         tokens.insert(tokens.end(), w.tokens.begin(), w.tokens.end());
         for (std::int64_t i = 0; i < n; ++i) positions.push_back(static_cast<std::int32_t>(start + i));

@@ -66,8 +66,8 @@ class WeightLoader {
         host.up = host_matrix("ffn_up_" + suffix, e, f, stack);
         host.down = host_matrix("ffn_down_" + suffix, f, e, stack);
         if (host.gate.type != host.up.type) {
-            throw ModelError(store_.file_.path().string() + ": " + prefix_ + "ffn_gate_" + suffix + " and ffn_up_" +
-                             suffix + " have different types");
+            throw ModelError(store_.file_.path().string() + ": " + prefix_ + "ffn_gate_" + suffix +
+                             " and ffn_up_" + suffix + " have different types");
         }
         const auto [known, is_new] =
             store_.placed_experts_.try_emplace({host.gate.data, host.up.data, host.down.data});

@@ -167,8 +167,8 @@ LayerWeights RandomModel::layer(std::int64_t ratio, bool hash) {
     a.kv_norm = vector(c.head_dim, 1, 0.1);
     a.sinks = vector(c.n_heads, 0, 1);
     const std::int64_t of_group = c.n_heads * c.head_dim / c.out_groups;
-    const Matrix out_a = host_matrix(of_group, c.out_groups * c.out_rank,
-                                     1 / std::sqrt(static_cast<double>(of_group)), 1);
+    const Matrix out_a =
+        host_matrix(of_group, c.out_groups * c.out_rank, 1 / std::sqrt(static_cast<double>(of_group)), 1);
     a.out_a = backend_ == nullptr ? out_a : backend_->place_grouped(out_a, c.out_groups);
     a.out_b = scaled(c.out_groups * c.out_rank, c.hidden);
     if (ratio != 0) a.compressor = compressor(ratio, c.head_dim);

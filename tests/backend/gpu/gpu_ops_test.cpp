@@ -31,6 +31,24 @@ TEST_P(GpuOps, AgreesWithReference) {
     }
 }
 
+// Rows of prompts meet other kernels where weights are in tiles. Those round x to halves, which the inputs of
+// the cases are, and on matrix units weights to halves, too: 2^-12 of each product at most, with random signs
+// and up to some thousand results of which the worst is looked at.
+TEST_P(GpuOps, PromptsAgreeWithReference) {
+    constexpr double kHalfWeights = 1e-3;
+    const auto& [device, op] = GetParam();
+    const bool multiplies = op.name.find("matmul") != std::string::npos || op.name.starts_with("experts") ||
+                            op.name.starts_with("mixture");
+    if (!multiplies) GTEST_SKIP() << "not a product";
+    const std::unique_ptr<Backend> backend = make_gpu_backend(device.make());
+    const Segment prompt{0, 1, 0, true};
+    backend->begin_rows({&prompt, 1});
+    const int n_seeds = device.is_emulated ? std::min(op.n_seeds, 2) : op.n_seeds;
+    for (int seed = 1; seed <= n_seeds && !HasFatalFailure(); ++seed) {
+        compare_with_reference(op, *backend, seed, device.is_emulated ? 0 : kHalfWeights);
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Gpu, GpuOps,
                          testing::Combine(testing::ValuesIn(gpu_devices()), testing::ValuesIn(all_cases())),
                          [](const testing::TestParamInfo<Parameters>& op) {
