@@ -112,7 +112,8 @@ std::vector<RowOp> row_ops() {
     return {
         {"matmul_F32", kRows, matmul<Type::f32>},
         {"matmul_BF16", kRows, matmul<Type::bf16>},
-        {"matmul_Q8_0", kRows, matmul<Type::q8_0>},
+        {"matmul_F16", kRows, matmul<Type::f16>, true},
+        {"matmul_Q8_0", kRows, matmul<Type::q8_0>, true},
         {"matmul_Q2_K", kRows, matmul<Type::q2_k>},
         {"matmul_Q4_K", kRows, matmul<Type::q4_k>},
         {"matmul_IQ2_XXS", kRows, matmul<Type::iq2_xxs>},
@@ -129,7 +130,8 @@ std::vector<RowOp> row_ops() {
         {"experts_flash", kRows,
          [](Device& d, std::int64_t first, std::int64_t n) {
              return mixture<Type::iq2_xxs, Type::q2_k>(d, first, n, kRows);
-         }},
+         },
+         true},
         {"experts_mixed", kRows,
          [](Device& d, std::int64_t first, std::int64_t n) {
              return mixture<Type::q4_k, Type::q8_0>(d, first, n, kRows);

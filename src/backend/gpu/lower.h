@@ -6,6 +6,7 @@
 
 #include "backend/gpu/device.h"
 #include "backend/gpu/ops.h"
+#include "backend/gpu/placement.h"
 #include "backend/gpu/scratch.h"
 
 namespace ds4::gpu {
@@ -131,10 +132,8 @@ inline const std::uint8_t* bytes_at(const std::byte* p) {
 inline std::uint16_t* halves_at(Rows rows, std::int64_t first) {
     return reinterpret_cast<std::uint16_t*>(rows.row(first));
 }
-// Rows at a time, of products with weights in tiles. The first bounds the working memory.
-inline constexpr std::int64_t kPromptRows = 2048;
-inline constexpr std::int64_t kGeneratedRows = 16;
-inline constexpr std::int64_t kThreads = 256;  // of a group
-inline constexpr std::int64_t kSimds = 8;      // of such a group
+inline constexpr std::int64_t kGeneratedRows = 16;  // that products take at a time
+inline constexpr std::int64_t kThreads = 256;       // of a group
+inline constexpr std::int64_t kSimds = 8;           // of such a group
 
 }  // namespace ds4::gpu

@@ -11,8 +11,6 @@
 namespace ds4::gpu {
 namespace {
 
-constexpr std::int64_t kBlockRows = 512;  // of experts in file order: bounds the scratch
-
 Kernel expert_kernel_for(quant::Type type) {
     switch (type) {
         case quant::Type::f32:
@@ -97,7 +95,7 @@ void Lowering::experts(const Experts& routed, const Experts* shared, const Exper
                           shared->down.n_in == routed.down.n_in && shared->down.n_out == routed.down.n_out;
     const Experts* along = together ? shared : nullptr;
     for_runs(all.x.n, [&](std::int64_t first, std::int64_t n, bool is_prompt) {
-        const std::int64_t most = !in_tiles   ? kBlockRows
+        const std::int64_t most = !in_tiles   ? kFileOrderRows
                                   : is_prompt ? kPromptRows
                                               : generated_rows_for(all.routing.n_used);
         if (most < 1) throw DeviceError("the GPU kernels have no room for that many experts a token");

@@ -10,6 +10,10 @@ namespace ds4::gpu {
 
 // Bytes that a placed matrix takes at most: rows and inputs of tiles are rounded up (tiles.h).
 double placed_bytes(quant::Type type, std::int64_t n_in, std::int64_t n_out, std::int64_t stack);
+// Rows of a prompt that products take at a time, and rows of experts in the order of the file: they bound the
+// working memory.
+inline constexpr std::int64_t kPromptRows = 2048;
+inline constexpr std::int64_t kFileOrderRows = 512;
 inline constexpr std::size_t kStagingBytes = std::size_t{32} << 20;  // of device memory, beside the weights
 
 // Brings weights to a device and keeps them: as they lie in the file, or in tiles where the device has
