@@ -58,8 +58,8 @@ INSTANTIATE_TEST_SUITE_P(Gpu, GpuOps,
 // Products with weights in tiles; all others are the same for prompts.
 std::vector<OpCase> cases_in_tiles() {
     const std::set<std::string> names{
-        "matmul_Q8_0",  "matmul_F16",    "matmul_flash_Q8_0", "grouped_matmul_Q8_0", "experts_flash_types",
-        "experts_q4_k", "mixture_flash", "mixture_q4_k",      "mixture_q8_0",        "mixture_bf16_shared"};
+        "matmul_Q8_0",  "matmul_F16",    "matmul_flash_Q8_0", "grouped_matmul_tiles", "experts_flash_types",
+        "experts_q4_k", "mixture_flash", "mixture_q4_k",      "mixture_q8_0",         "mixture_bf16_shared"};
     std::vector<OpCase> cases;
     for (const OpCase& op : all_cases()) {
         if (names.contains(op.name)) cases.push_back(op);

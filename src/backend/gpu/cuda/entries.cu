@@ -1,6 +1,6 @@
 #include "backend/gpu/cuda/entries.h"
-#include "backend/gpu/cuda/ptx.h"
 #include "backend/gpu/cuda/matrix.h"
+#include "backend/gpu/cuda/ptx.h"
 #include "backend/gpu/kernels/all.h"
 
 namespace ds4::gpu::cuda {
