@@ -61,7 +61,7 @@ int main(int argc, char** argv) {
         session->append(start_tokens);
         const TokenId id = 1;
         const auto start = Clock::now();
-        session->append({&id, 1});
+        session->append({&id, 1}, {.progress = {}, .on_logits = {}, .is_generated = true});
         decode.push_back(1000 * seconds_since(start));
     }
     std::printf(

@@ -49,7 +49,7 @@ Measured run_bare(Engine& engine, const std::vector<TokenId>& prompt, int n_toke
     const auto start = Clock::now();
     for (int i = 0; i < n_tokens; ++i) {
         const TokenId id = sample(session->logits(), {}, session->n_tokens());
-        const Engine::Work work{session.get(), {&id, 1}};
+        const Engine::Work work{session.get(), {&id, 1}, nullptr, true};
         engine.step({&work, 1});
     }
     return {seconds_since(start) / n_tokens, (cpu_seconds() - cpu) / n_tokens};

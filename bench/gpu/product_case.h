@@ -81,7 +81,6 @@ class ProductCase {
             m.output = static_cast<std::uint8_t>(s.output);
             m.whole_x = s.whole_x ? 1 : 0;
         }
-        cuda::set_blocks(a);
         check(cuda::launch_product(a, stream), name_.c_str());
     }
     void launch_halves(std::uint32_t n, cudaStream_t stream) const {

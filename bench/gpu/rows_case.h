@@ -149,12 +149,12 @@ class RowsCase {
             }
             m.y_width = s.n_out;
             m.n_out = s.n_out;
-            m.k_split = cuda::rows_k_split(s.n_out * matrices(s), n_in_, s.output);
+            m.k_split = rows_k_split(s.n_out * matrices(s), n_in_, s.output);
             m.layout = static_cast<std::uint8_t>(s.layout);
             m.output = static_cast<std::uint8_t>(s.output);
             m.tiles_a_group = n_groups_ == 1 ? 0 : s.n_out / n_groups_ / tiles::kRows;
         }
-        cuda::set_passes(a);
+        set_passes(a);
         return a;
     }
     void run(std::uint32_t first_row, std::uint32_t n) {

@@ -101,6 +101,9 @@ class Engine {
         Session* session;
         std::span<const TokenId> tokens;
         const RowLogits* on_logits = nullptr;  // optional
+        // Tokens of an answer, as opposed to such of a prompt. A GPU multiplies the two kinds in different
+        // orders of sums, so the same tokens of the same kinds give the same bits.
+        bool is_generated = false;
     };
     // Appends tokens to several sessions in one batch of at most max_batch rows; afterwards each session's
     // logits() are those after its last token. Which sessions share a step never changes a bit of any result.
@@ -143,6 +146,7 @@ class Session {
         // Called after each chunk with the tokens done so far and the total. False stops there, cleanly.
         std::function<bool(std::int64_t done, std::int64_t total)> progress;
         Engine::RowLogits on_logits;
+        bool is_generated = false;  // as in Engine::Work
     };
     // Prefill and decode alike. Throws ContextError naming both numbers if the tokens do not fit; nothing
     // changes. Returns the number of tokens appended (all, unless progress said stop).

@@ -22,6 +22,8 @@ struct Segment {
     std::int64_t first_row;
     std::int64_t n_rows;
     std::int64_t start;  // position of the first row
+    // Tokens of a prompt, as opposed to such as were generated. See Backend::begin_rows.
+    bool is_prompt = false;
 };
 
 // Who the rows of a batch are. Host memory; lives for the whole step.
@@ -111,6 +113,7 @@ struct Routing {
     std::int64_t n_used = 0;
 };
 
+// The routed experts of a layer, or its shared expert (a stack of one).
 struct Experts {
     Matrix gate, up;  // stack of (F, E)
     Matrix down;      // stack of (E, F)
@@ -146,10 +149,28 @@ class Backend {
     // form it wants for that use; the CPU uses them in place, so they must outlive it. What is returned goes
     // with the backend. Throws as allocate() does.
     enum class MatrixUse : std::uint8_t {
-        product,  // operand of matmul and its kin
+        product,  // operand of matmul
         rows,     // single rows are read: embedding, ape
+        mixing,   // fn of hyper-connections
     };
     virtual Matrix place(const Matrix& host, MatrixUse use) = 0;
+    // An operand of grouped_matmul with this many groups.
+    virtual Matrix place_grouped(const Matrix& host, std::int64_t /*n_groups*/) {
+        return place(host, MatrixUse::product);
+    }
+    // Operands of routed_experts, or of gated_matmul and mixture: the three belong together, so that a device
+    // may interleave gate and up.
+    virtual Experts place_experts(const Experts& host) {
+        return {place(host.gate, MatrixUse::product), place(host.up, MatrixUse::product),
+                place(host.down, MatrixUse::product), host.clamp};
+    }
+
+    // ---- rows
+
+    // What the rows of the operations from here on are: those of a batch of these segments, or as many rows
+    // for each of its rows; without segments, and at first, generated ones. A backend may multiply the rows
+    // of prompts in another order than generated ones; which of the two a row is decides, never its company.
+    virtual void begin_rows(std::span<const Segment> /*segments*/) {}
 
     // ---- dense
 
@@ -212,6 +233,20 @@ class Backend {
     virtual void routed_experts(const Experts& experts, const Routing& routing, Rows x, Rows y) = 0;
     // gate = silu(min(gate, clamp)) * clamp(up, -clamp, clamp), in place. (n, F)
     virtual void swiglu(Rows gate, Rows up, float clamp) = 0;
+    // act = swiglu(gate x, up x) of a shared expert, for `mixture` only: in what form is the backend's
+    // business. x (n, E); act, scratch (n, F)
+    virtual void gated_matmul(const Experts& shared, Rows x, Rows scratch, Rows act) {
+        matmul(shared.gate, x, act);
+        matmul(shared.up, x, scratch);
+        swiglu(act, scratch, shared.clamp);
+    }
+    // y = routed_experts(x), then + the shared expert's down act. x, scratch, y (n, E)
+    virtual void mixture(const Experts& routed, const Routing& routing, Rows x, const Experts& shared,
+                         Rows act, Rows scratch, Rows y) {
+        routed_experts(routed, routing, x, y);
+        matmul(shared.down, act, scratch);
+        add(scratch, y);
+    }
 };
 
 // A block of backend memory that frees itself.

@@ -186,18 +186,44 @@ void ProfilingBackend::route(const Router& router, std::span<const TokenId> toke
     measure("route", nullptr, {bytes_of(logits)}, [&] { backend_->route(router, tokens, logits, out); });
 }
 
-void ProfilingBackend::routed_experts(const Experts& experts, const Routing& routing, Rows x, Rows y) {
+ProfilingBackend::Work ProfilingBackend::work_of(const Experts& experts, const Routing& routing, Rows x,
+                                                 Rows y) {
     Work work{bytes_of(x) + bytes_of(y)};
     for (const Matrix* m : {&experts.gate, &experts.up, &experts.down}) {
         work.bytes += bytes_of(*m) * hit_share(routing, x.n, m->stack);
         work.ops += products(*m, x.n * routing.n_used);
     }
+    return work;
+}
+
+void ProfilingBackend::routed_experts(const Experts& experts, const Routing& routing, Rows x, Rows y) {
+    const Work work = work_of(experts, routing, x, y);
     measure("routed experts", &experts.gate, work, [&] { backend_->routed_experts(experts, routing, x, y); });
 }
 
 void ProfilingBackend::swiglu(Rows gate, Rows up, float clamp) {
     const Work work{2 * bytes_of(gate) + bytes_of(up)};
     measure("swiglu", nullptr, work, [&] { backend_->swiglu(gate, up, clamp); });
+}
+
+// The parts are measured one by one where the backend has no form of its own for the whole.
+void ProfilingBackend::gated_matmul(const Experts& shared, Rows x, Rows scratch, Rows act) {
+    if (shared.gate.data != nullptr) return Backend::gated_matmul(shared, x, scratch, act);
+    const Work work{bytes_of(shared.gate) + bytes_of(shared.up) + bytes_of(x) + bytes_of(act),
+                    2 * products(shared.gate, x.n)};
+    measure("gated matmul", &shared.gate, work, [&] { backend_->gated_matmul(shared, x, scratch, act); });
+}
+
+void ProfilingBackend::mixture(const Experts& routed, const Routing& routing, Rows x, const Experts& shared,
+                               Rows act, Rows scratch, Rows y) {
+    if (shared.gate.data != nullptr) {
+        return Backend::mixture(routed, routing, x, shared, act, scratch, y);
+    }
+    Work work = work_of(routed, routing, x, y);
+    work.bytes += bytes_of(shared.down) + bytes_of(act);
+    work.ops += products(shared.down, x.n);
+    measure("mixture", &routed.gate, work,
+            [&] { backend_->mixture(routed, routing, x, shared, act, scratch, y); });
 }
 
 }  // namespace ds4

@@ -37,6 +37,11 @@ class ProfilingBackend final : public Backend {
     std::optional<DeviceMemory> memory() const override { return backend_->memory(); }
     void flush() override { backend_->flush(); }
     Matrix place(const Matrix& host, MatrixUse use) override { return backend_->place(host, use); }
+    Matrix place_grouped(const Matrix& host, std::int64_t n_groups) override {
+        return backend_->place_grouped(host, n_groups);
+    }
+    Experts place_experts(const Experts& host) override { return backend_->place_experts(host); }
+    void begin_rows(std::span<const Segment> segments) override { backend_->begin_rows(segments); }
 
     // ---- operations
 
@@ -64,6 +69,9 @@ class ProfilingBackend final : public Backend {
                const Routing& out) override;
     void routed_experts(const Experts& experts, const Routing& routing, Rows x, Rows y) override;
     void swiglu(Rows gate, Rows up, float clamp) override;
+    void gated_matmul(const Experts& shared, Rows x, Rows scratch, Rows act) override;
+    void mixture(const Experts& routed, const Routing& routing, Rows x, const Experts& shared, Rows act,
+                 Rows scratch, Rows y) override;
 
   private:
     // What one call had to move and to compute.
@@ -74,6 +82,7 @@ class ProfilingBackend final : public Backend {
     // Section, operation, and the matrix that tells calls of one operation apart.
     using Key = std::tuple<std::string_view, std::string_view, quant::Type, std::int64_t, std::int64_t>;
 
+    static Work work_of(const Experts& experts, const Routing& routing, Rows x, Rows y);
     template <class Call>
     void measure(std::string_view operation, const Matrix* matrix, const Work& work, const Call& call);
     OpProfile& line(std::string_view operation, const Matrix* matrix);

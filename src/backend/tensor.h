@@ -24,16 +24,20 @@ struct Rows {
 
 // A weight matrix, or a stack of equally shaped ones, in its stored format: y[o] = sum_i w[o][i] x[i].
 struct Matrix {
-    const std::byte* data = nullptr;  // (stack, n_out, n_in) in blocks of `type`
+    const std::byte* data = nullptr;  // (stack, n_out, n_in) in blocks of `type`, as in the file
     quant::Type type = quant::Type::f32;
     std::int64_t n_in = 0;
     std::int64_t n_out = 0;
     std::int64_t stack = 1;
     std::size_t row_bytes = 0;
+    // The same weights in the order in which a device multiplies them, which only that device knows; `data`
+    // may then be null. Null: it has made no such form.
+    const std::byte* tiles = nullptr;
+    std::uint32_t tile_step = 1;  // 2: gate and up lie interleaved (Backend::place_experts)
 
     const std::byte* row(std::int64_t o) const { return data + static_cast<std::size_t>(o) * row_bytes; }
-    Matrix member(std::int64_t s) const { return {row(s * n_out), type, n_in, n_out, 1, row_bytes}; }
-    explicit operator bool() const { return data != nullptr; }
+    Matrix member(std::int64_t s) const { return {row(s * n_out), type, n_in, n_out, 1, row_bytes, nullptr, 1}; }
+    explicit operator bool() const { return data != nullptr || tiles != nullptr; }
 };
 
 // A small parameter vector (norms, biases, sinks), always f32.

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <set>
 
+#include "backend/gpu/placement.h"
 #include "model/workspace.h"
 
 namespace ds4 {
@@ -16,16 +17,21 @@ std::string gigabytes(double bytes) {
     return text.data();
 }
 
-// The largest of what operations work in (backend/gpu/lower*.cpp: routed experts in blocks of rows, indexer
-// scores, partial attention), twice because the block grows.
+// The largest of what operations work in (backend/gpu/lower*.cpp: rows of prompts in halves, routed experts,
+// indexer scores, partial attention), twice because the block grows; and what weights pass through.
 double scratch_bytes(const Config& c, std::int64_t max_rows) {
-    constexpr std::int64_t kExpertRows = 512;
     constexpr double kScores = 64 << 20;
     constexpr double kPartial = 256 << 20;
-    const std::int64_t n_pairs = std::min(kExpertRows, max_rows) * c.n_used_experts;
-    const auto experts = static_cast<double>(n_pairs * (3 * c.expert_width + 2 * c.hidden)) * sizeof(float);
+    const std::int64_t n = std::min(gpu::kPromptRows, max_rows);
+    const auto halves = static_cast<double>(n * c.n_heads * c.head_dim) * 2;
+    // Halves or f32 between the products: f32 in the order of the file, in smaller pieces, is less.
+    const std::int64_t a_pair = 2 * c.expert_width + 4 * c.hidden;
+    const auto experts = static_cast<double>(n * (c.n_used_experts * a_pair + 4 * c.hidden));
+    const std::int64_t in_file_order =
+        std::min(gpu::kFileOrderRows, max_rows) * c.n_used_experts * (3 * c.expert_width + 2 * c.hidden) * 4;
     const auto selection = c.max_context > 4 * c.index_top_k ? kScores : 0.0;
-    return 2 * std::max({experts, selection, kPartial});
+    return 2 * std::max({halves, experts, static_cast<double>(in_file_order), selection, kPartial}) +
+           static_cast<double>(gpu::kStagingBytes);
 }
 
 std::vector<DevicePlan::Tensor> distinct_tensors(const gguf::File& file) {
@@ -35,6 +41,14 @@ std::vector<DevicePlan::Tensor> distinct_tensors(const gguf::File& file) {
         if (seen.insert(t.data.data()).second) tensors.push_back({&t, DevicePlan::Tensor::Where::device});
     }
     return tensors;
+}
+
+// Rows and inputs are rounded up where a device rearranges them.
+double device_bytes(const gguf::Tensor& t) {
+    const auto n = [&](std::size_t dim) { return static_cast<std::int64_t>(t.ne[dim]); };
+    const auto bytes = static_cast<double>(t.data.size());
+    if (t.n_dims < 2 || t.format->decode == nullptr) return bytes;
+    return std::max(bytes, gpu::placed_bytes(t.format->type, n(0), n(1), n(2)));
 }
 
 }  // namespace
@@ -53,8 +67,7 @@ DevicePlan plan_device(const gguf::File& file, const Config& config, const KvLay
                        const EngineOptions& options, double free, double total) {
     DevicePlan plan;
     plan.tensors = distinct_tensors(file);
-    for (const DevicePlan::Tensor& t : plan.tensors)
-        plan.weights += static_cast<double>(t.tensor->data.size());
+    for (const DevicePlan::Tensor& t : plan.tensors) plan.weights += device_bytes(*t.tensor);
     if (options.plan_context > 0) {
         const std::int64_t n_tokens = std::min(options.plan_context, config.max_context);
         plan.kv_state =

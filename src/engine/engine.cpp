@@ -81,7 +81,7 @@ Engine::Impl::Impl(const EngineOptions& o)
     info.vocab = config.vocab;
     info.max_context = o.max_context > 0 ? o.max_context : config.max_context;
     info.n_layers = config.n_layers;
-    info.expert_bits = bits_of(weights.layers.front().moe.gate_experts.type);
+    info.expert_bits = bits_of(weights.layers.front().moe.routed.gate.type);
     info.effort_scheme = file.find_string("deepseek4.effort_scheme").value_or("");
     if (o.profile) {
         profiler = static_cast<ProfilingBackend*>(backend.get());
@@ -196,7 +196,7 @@ void Engine::Impl::collect(std::span<const Work> work) {
     for (const Work& w : work) {
         const std::int64_t start = w.session->n_tokens();
         const auto n = static_cast<std::int64_t>(w.tokens.size());
-        segments.push_back({static_cast<std::int64_t>(tokens.size()), n, start});
+        segments.push_back({static_cast<std::int64_t>(tokens.size()), n, start, !w.is_generated});
         states.push_back(w.session->impl_->kv.get());
         tokens.insert(tokens.end(), w.tokens.begin(), w.tokens.end());
         for (std::int64_t i = 0; i < n; ++i) positions.push_back(static_cast<std::int32_t>(start + i));

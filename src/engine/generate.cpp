@@ -24,7 +24,7 @@ Generated generate(Session& session, const GenerateOptions& options,
         }
         ++out.n_tokens;
         const bool go_on = on_token(id, session.logits());
-        session.append({&id, 1});
+        session.append({&id, 1}, {.progress = {}, .on_logits = {}, .is_generated = true});
         if (!go_on) {
             out.reason = FinishReason::cancelled;
             return out;

@@ -92,7 +92,7 @@ std::int64_t Session::append(std::span<const TokenId> tokens, const AppendOption
         const std::int64_t n = std::min(total - done, impl_->engine.max_batch());
         const Engine::Work work{this,
                                 tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n)),
-                                options.on_logits ? &options.on_logits : nullptr};
+                                options.on_logits ? &options.on_logits : nullptr, options.is_generated};
         impl_->engine.step({&work, 1});
         done += n;
         if (options.progress && !options.progress(done, total)) break;

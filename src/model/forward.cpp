@@ -122,7 +122,9 @@ void Block::select(const IndexerWeights& w, const BatchRows& batch, std::span<co
 void Block::moe(const MoeWeights& w, const BatchRows& batch, Workspace& work, Rows x, Rows y) const {
     const std::int64_t n = batch.n_rows();
     const Rows logits = Workspace::take(work.router_logits, n);
+    const Rows act = Workspace::take(work.gate, n);
     backend_.matmul(w.router, x, logits);
+    backend_.gated_matmul(w.shared, x, Workspace::take(work.up, n), act);
     Router router;
     router.n_used = config_.n_used_experts;
     router.weight_scale = config_.route_scale;
@@ -130,16 +132,7 @@ void Block::moe(const MoeWeights& w, const BatchRows& batch, Workspace& work, Ro
     router.bias = w.router_bias;
     router.hash = w.hash;
     backend_.route(router, batch.tokens, logits, work.routing);
-    backend_.routed_experts({w.gate_experts, w.up_experts, w.down_experts, w.clamp}, work.routing, x, y);
-
-    const Rows gate = Workspace::take(work.gate, n);
-    const Rows up = Workspace::take(work.up, n);
-    const Rows shared = Workspace::take(work.shared, n);
-    backend_.matmul(w.gate_shared, x, gate);
-    backend_.matmul(w.up_shared, x, up);
-    backend_.swiglu(gate, up, w.shared_clamp);
-    backend_.matmul(w.down_shared, gate, shared);
-    backend_.add(shared, y);
+    backend_.mixture(w.routed, work.routing, x, w.shared, act, Workspace::take(work.shared, n), y);
 }
 
 Forward::Forward(Backend& backend, const Config& config, const Weights& weights,
@@ -156,6 +149,7 @@ void Forward::run(const BatchRows& batch, std::span<KvState* const> states) {
     n_rows_ = batch.n_rows();
     const Rows s = streams();
 
+    backend_.begin_rows(batch.segments);
     backend_.embed(weights_.embedding, batch.tokens, config_.n_streams, s);
     for (std::int64_t l = 0; l < config_.n_layers; ++l) {
         if (probe) probe(l, s);

@@ -17,6 +17,7 @@ std::int64_t run_length(std::span<const HeadRow> rows) {
 
 void head_logits(Backend& backend, const Config& config, const HyperConnection& hc, const Vector& norm,
                  const Matrix& output, Workspace& work, Rows streams, std::span<const HeadRow> rows) {
+    backend.begin_rows({});  // few rows, wherever they come from
     while (!rows.empty()) {
         const auto part = rows.first(std::min(rows.size(), static_cast<std::size_t>(work.logits.n)));
         rows = rows.subspan(part.size());

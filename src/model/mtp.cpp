@@ -29,6 +29,7 @@ void MtpForward::run(const BatchRows& batch, std::span<KvState* const> states, R
     const std::int64_t e = config_.hidden;
     const Rows s = streams();
 
+    backend_.begin_rows(batch.segments);
     // Z[m] = e_proj . rmsnorm(embedding) + h_proj . rmsnorm(S[m])
     const Rows x = Workspace::take(work_.x, n);
     const Rows y = Workspace::take(work_.y, n);

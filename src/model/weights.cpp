@@ -33,6 +33,10 @@ class WeightLoader {
     // n_out rows of n_in; `stack` of them for experts.
     Matrix matrix(const std::string& name, std::int64_t n_in, std::int64_t n_out, std::int64_t stack = 1,
                   Backend::MatrixUse use = Backend::MatrixUse::product) {
+        return place(host_matrix(name, n_in, n_out, stack), use);
+    }
+    // As it lies in the file.
+    Matrix host_matrix(const std::string& name, std::int64_t n_in, std::int64_t n_out, std::int64_t stack) {
         const gguf::Tensor& t = tensor(name + ".weight");
         if (stack > 1) {
             check_shape(t, {n_in, n_out, stack});
@@ -48,7 +52,27 @@ class WeightLoader {
         m.n_out = n_out;
         m.stack = stack;
         m.row_bytes = quant::row_bytes(*t.format, static_cast<std::size_t>(n_in));
-        return place(m, use);
+        return m;
+    }
+    // Operand of grouped_matmul.
+    Matrix grouped_matrix(const std::string& name, std::int64_t n_in, std::int64_t n_out,
+                          std::int64_t n_groups) {
+        return place(host_matrix(name, n_in, n_out, 1), Backend::MatrixUse::product, n_groups);
+    }
+    // Experts of width f for rows of e; suffix: of the tensors' names.
+    Experts experts(const std::string& suffix, std::int64_t e, std::int64_t f, std::int64_t stack) {
+        Experts host;
+        host.gate = host_matrix("ffn_gate_" + suffix, e, f, stack);
+        host.up = host_matrix("ffn_up_" + suffix, e, f, stack);
+        host.down = host_matrix("ffn_down_" + suffix, f, e, stack);
+        if (host.gate.type != host.up.type) {
+            throw ModelError(store_.file_.path().string() + ": " + prefix_ + "ffn_gate_" + suffix +
+                             " and ffn_up_" + suffix + " have different types");
+        }
+        const auto [known, is_new] =
+            store_.placed_experts_.try_emplace({host.gate.data, host.up.data, host.down.data});
+        if (is_new) known->second = store_.backend_.place_experts(host);
+        return known->second;
     }
     // A matrix of which single rows are read.
     Matrix table(const std::string& name, std::int64_t n_in, std::int64_t n_out) {
@@ -70,7 +94,7 @@ class WeightLoader {
 
     HyperConnection hyper_connection(const std::string& name, std::int64_t width, std::int64_t n_scales) {
         HyperConnection hc;
-        hc.fn = matrix(name + "_fn", c_.n_streams * c_.hidden, width);
+        hc.fn = matrix(name + "_fn", c_.n_streams * c_.hidden, width, 1, Backend::MatrixUse::mixing);
         hc.base = vector(name + "_base.weight", width);
         hc.scale = vector(name + "_scale.weight", n_scales);
         hc.n_streams = c_.n_streams;
@@ -97,7 +121,7 @@ class WeightLoader {
         a.kv = matrix("attn_kv", c_.hidden, c_.head_dim);
         a.kv_norm = norm("attn_kv_a_norm", c_.head_dim);
         a.sinks = vector("attn_sinks.weight", c_.n_heads);
-        a.out_a = matrix("attn_output_a", q_width / c_.out_groups, low);
+        a.out_a = grouped_matrix("attn_output_a", q_width / c_.out_groups, low, c_.out_groups);
         a.out_b = matrix("attn_output_b", low, c_.hidden);
         if (ratio != 0) a.compressor = compressor("attn_compressor", ratio, c_.head_dim);
         if (ratio == 4) {
@@ -119,16 +143,8 @@ class WeightLoader {
         } else {
             m.router_bias = vector("exp_probs_b.bias", c_.n_experts);
         }
-        m.gate_experts = matrix("ffn_gate_exps", e, f, c_.n_experts);
-        m.up_experts = matrix("ffn_up_exps", e, f, c_.n_experts);
-        m.down_experts = matrix("ffn_down_exps", f, e, c_.n_experts);
-        if (m.gate_experts.type != m.up_experts.type) {
-            throw ModelError(store_.file_.path().string() + ": " + prefix_ +
-                             "ffn_gate_exps and ffn_up_exps have different types");
-        }
-        m.gate_shared = matrix("ffn_gate_shexp", e, f);
-        m.up_shared = matrix("ffn_up_shexp", e, f);
-        m.down_shared = matrix("ffn_down_shexp", f, e);
+        m.routed = experts("exps", e, f, c_.n_experts);
+        m.shared = experts("shexp", e, f, 1);
         return m;
     }
 
@@ -188,13 +204,14 @@ class WeightLoader {
     }
 
     // Tensors of one file may share their bytes.
-    Matrix place(const Matrix& m, Backend::MatrixUse use) {
+    Matrix place(const Matrix& m, Backend::MatrixUse use, std::int64_t n_groups = 1) {
         const auto known = store_.placed_.find({m.data, use});
         const auto same_shape = [&](const Matrix& p) {
             return p.type == m.type && p.n_in == m.n_in && p.n_out == m.n_out && p.stack == m.stack;
         };
         if (known != store_.placed_.end() && same_shape(known->second)) return known->second;
-        const Matrix placed = store_.backend_.place(m, use);
+        const Matrix placed =
+            n_groups == 1 ? store_.backend_.place(m, use) : store_.backend_.place_grouped(m, n_groups);
         store_.placed_.insert_or_assign({m.data, use}, placed);
         return placed;
     }
@@ -214,8 +231,8 @@ Weights WeightStore::load_trunk(const Config& config) {
     for (std::int64_t l = 0; l < config.n_layers; ++l) {
         WeightLoader loader(*this, config, "blk." + std::to_string(l) + ".");
         w.layers.push_back(loader.layer(config.ratio(l), config.is_hash_layer(l)));
-        w.layers.back().moe.clamp = config.clamp[static_cast<std::size_t>(l)];
-        w.layers.back().moe.shared_clamp = config.shared_clamp[static_cast<std::size_t>(l)];
+        w.layers.back().moe.routed.clamp = config.clamp[static_cast<std::size_t>(l)];
+        w.layers.back().moe.shared.clamp = config.shared_clamp[static_cast<std::size_t>(l)];
     }
     return w;
 }
@@ -231,8 +248,8 @@ MtpWeights WeightStore::load_mtp(const Config& config) {
     w.hc_head = loader.hyper_connection("hc_head", config.n_streams, 1);
     w.layer = loader.layer(0, false);
     // swiglu_clamp_exp has no entry for the block; the limit is one global value (model.md 10).
-    w.layer.moe.clamp = config.clamp.back();
-    w.layer.moe.shared_clamp = config.shared_clamp.back();
+    w.layer.moe.routed.clamp = config.clamp.back();
+    w.layer.moe.shared.clamp = config.shared_clamp.back();
     return w;
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -48,12 +49,8 @@ struct MoeWeights {
     Matrix router;                       // (X, E)
     Vector router_bias;                  // (X); absent in hash layers
     const std::int32_t* hash = nullptr;  // (V, K); hash layers only
-    Matrix gate_experts, up_experts;     // X stacked (F, E)
-    Matrix down_experts;                 // X stacked (E, F)
-    Matrix gate_shared, up_shared;       // (F, E)
-    Matrix down_shared;                  // (E, F)
-    float clamp = 0;                     // swiglu limit of the routed experts
-    float shared_clamp = 0;
+    Experts routed;                      // X stacked
+    Experts shared;
 };
 
 struct LayerWeights {
@@ -101,6 +98,7 @@ class WeightStore {
     Backend& backend_;
     std::vector<BackendMemory> vectors_;
     std::map<std::pair<const std::byte*, Backend::MatrixUse>, Matrix> placed_;
+    std::map<std::array<const std::byte*, 3>, Experts> placed_experts_;  // by gate, up, down
 };
 
 }  // namespace ds4

@@ -55,7 +55,7 @@ void Scheduler::add_decode(std::vector<Engine::Work>& work) {
         if (!slot.is_active() || slot.is_prefilling()) continue;
         guarded(slot, [&] {
             const auto token = decode_token(slot);
-            if (!token.empty()) work.push_back({slot.session.get(), token});
+            if (!token.empty()) work.push_back({slot.session.get(), token, nullptr, true});
         });
     }
 }
@@ -89,10 +89,13 @@ void Scheduler::add_prefill(std::vector<Engine::Work>& work, std::int64_t room) 
         const std::int64_t good = (done + n) / kGoodChunkEnd * kGoodChunkEnd;
         if (done + n < static_cast<std::int64_t>(slot.target.size()) && n == share && good > done)
             n = good - done;
+        // What follows the prompt is the answer's, also where it is forced or computed again.
+        const bool is_generated = done >= slot.n_prompt;
+        if (!is_generated) n = std::min(n, slot.n_prompt - done);
         work.push_back(
             {slot.session.get(),
              std::span(slot.target).subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n)),
-             slot.prompt_observer ? &slot.prompt_observer : nullptr});
+             slot.prompt_observer ? &slot.prompt_observer : nullptr, is_generated});
         chunk -= n;
     }
 }

@@ -30,12 +30,12 @@ Outputs matmul(Device& device, Random& random, Type type, std::int64_t n, std::i
     return {{"y", device.download(y), kF32}};
 }
 
-Outputs grouped_matmul(Device& device, Random& random, Type type) {
+Outputs grouped_matmul(Device& device, Random& random, Type type, bool whole_tiles) {
     const std::int64_t n_groups = random.integer(1, 5);
-    const std::int64_t n_in = any_length(random, type);
-    const std::int64_t n_out = n_groups * random.integer(1, 40);
+    const std::int64_t n_in = whole_tiles ? 64 * random.integer(1, 6) : any_length(random, type);
+    const std::int64_t n_out = n_groups * (whole_tiles ? 32 * random.integer(1, 3) : random.integer(1, 40));
     const std::int64_t n = random.integer(1, 7);
-    const Matrix w = device.matrix(random, type, n_out, n_in);
+    const Matrix w = device.grouped_matrix(random, type, n_groups, n_out, n_in);
     const Rows x = device.rows(random.int8_exact(n * n_groups * n_in), n_groups * n_in);
     const Rows y = device.result(n, n_out);
     device.backend().grouped_matmul(w, n_groups, x, y);
@@ -100,7 +100,7 @@ HyperConnection random_site(Device& device, Random& random, std::int64_t n_strea
                             Type type, bool head) {
     const std::int64_t n_out = head ? n_streams : n_streams * (2 + n_streams);
     HyperConnection hc;
-    hc.fn = device.matrix(random, type, n_out, n_streams * width);
+    hc.fn = device.matrix(random, type, n_out, n_streams * width, 1, Backend::MatrixUse::mixing);
     hc.base = device.vector(random.gaussian(n_out));
     hc.scale = device.vector(random.gaussian(head ? 1 : 3));
     hc.n_streams = n_streams;
@@ -203,8 +203,10 @@ std::vector<OpCase> dense_cases() {
     }
     for (const Type type : {Type::f32, Type::q8_0, Type::q4_k}) {
         cases.push_back({"grouped_matmul_" + name_of(type), 8,
-                         [type](Device& d, Random& r) { return grouped_matmul(d, r, type); }});
+                         [type](Device& d, Random& r) { return grouped_matmul(d, r, type, false); }});
     }
+    cases.push_back({"grouped_matmul_tiles", 4,
+                     [](Device& d, Random& r) { return grouped_matmul(d, r, Type::q8_0, true); }});
     for (const bool weighted : {false, true}) {
         cases.push_back({weighted ? "rms_norm_weighted" : "rms_norm", 8,
                          [weighted](Device& d, Random& r) { return rms_norm(d, r, weighted, false); }});

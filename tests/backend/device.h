@@ -124,6 +124,27 @@ class Device {
                   std::int64_t stack = 1, Backend::MatrixUse use = Backend::MatrixUse::product) {
         return matrix(random.weights(type, stack * n_out, n_in), type, n_out, n_in, stack, use);
     }
+    Matrix grouped_matrix(Random& random, quant::Type type, std::int64_t n_groups, std::int64_t n_out,
+                          std::int64_t n_in) {
+        return backend_.place_grouped(host_matrix(random.weights(type, n_out, n_in), type, n_out, n_in, 1),
+                                      n_groups);
+    }
+    struct ExpertTypes {
+        quant::Type gate, up, down;
+    };
+    // n_experts of width f for rows of e.
+    Experts experts(Random& random, const ExpertTypes& types, std::int64_t n_experts, std::int64_t e,
+                    std::int64_t f, float clamp) {
+        const auto stack = [&](quant::Type type, std::int64_t n_out, std::int64_t n_in) {
+            return host_matrix(random.weights(type, n_experts * n_out, n_in), type, n_out, n_in, n_experts);
+        };
+        Experts host;
+        host.gate = stack(types.gate, f, e);
+        host.up = stack(types.up, f, e);
+        host.down = stack(types.down, e, f);
+        host.clamp = clamp;
+        return backend_.place_experts(host);
+    }
     Matrix matrix(const std::vector<float>& values, std::int64_t n_in) {
         std::vector<std::byte> bytes(values.size() * sizeof(float));
         std::memcpy(bytes.data(), values.data(), bytes.size());
@@ -134,9 +155,13 @@ class Device {
   private:
     Matrix matrix(std::vector<std::byte> bytes, quant::Type type, std::int64_t n_out, std::int64_t n_in,
                   std::int64_t stack, Backend::MatrixUse use) {
+        return backend_.place(host_matrix(std::move(bytes), type, n_out, n_in, stack), use);
+    }
+    Matrix host_matrix(std::vector<std::byte> bytes, quant::Type type, std::int64_t n_out, std::int64_t n_in,
+                       std::int64_t stack) {
         const auto& kept = weights_.emplace_back(std::make_unique<std::vector<std::byte>>(std::move(bytes)));
         const std::size_t row_bytes = quant::row_bytes(quant::format(type), static_cast<std::size_t>(n_in));
-        return backend_.place({kept->data(), type, n_in, n_out, stack, row_bytes}, use);
+        return {kept->data(), type, n_in, n_out, stack, row_bytes};
     }
 
     Backend& backend_;

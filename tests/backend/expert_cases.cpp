@@ -66,9 +66,7 @@ constexpr Tolerance kInt8Hidden{.typical = 0.12};
 Outputs routed_experts(Device& device, Random& random, const ExpertCase& c, std::int64_t n,
                        std::int64_t n_experts, std::int64_t e, std::int64_t f) {
     const std::int64_t n_used = random.integer(1, 6);
-    const Experts experts{device.matrix(random, c.gate, f, e, n_experts),
-                          device.matrix(random, c.up, f, e, n_experts),
-                          device.matrix(random, c.down, e, f, n_experts), c.clamp};
+    const Experts experts = device.experts(random, {c.gate, c.up, c.down}, n_experts, e, f, c.clamp);
     std::vector<std::int32_t> expert;
     for (std::int64_t i = 0; i < n * n_used; ++i) {
         // The first expert is popular; some get nothing.
@@ -82,6 +80,28 @@ Outputs routed_experts(Device& device, Random& random, const ExpertCase& c, std:
     device.backend().routed_experts(experts, routing, x, y);
     const bool exact = quant::format(c.down).block_elems == 1;
     return {{"y", device.download(y), exact ? kF32 : kInt8Hidden}};
+}
+
+// With a shared expert beside the routed ones.
+Outputs mixture(Device& device, Random& random, const Device::ExpertTypes& types,
+                const Device::ExpertTypes& shared_types) {
+    constexpr std::int64_t kExperts = 9, kWidth = 512, kHidden = 256;
+    const std::int64_t n = random.integer(1, 40), n_used = random.integer(1, 6);
+    const Experts routed = device.experts(random, types, kExperts, kWidth, kHidden, 10);
+    const Experts shared = device.experts(random, shared_types, 1, kWidth, kHidden, 7);
+    std::vector<std::int32_t> expert;
+    for (std::int64_t i = 0; i < n * n_used; ++i) {
+        expert.push_back(
+            static_cast<std::int32_t>(random.integer(0, 2) == 0 ? 3 : random.integer(0, kExperts - 1)));
+    }
+    const Routing routing{device.upload(expert), device.upload(random.gaussian(n * n_used)), n_used};
+    const Rows x = device.rows(random.int8_exact(n * kWidth), kWidth);
+    const Rows act = device.result(n, kHidden);
+    const Rows y = device.result(n, kWidth);
+    device.backend().gated_matmul(shared, x, device.result(n, kHidden), act);
+    device.backend().mixture(routed, routing, x, shared, act, device.result(n, kWidth), y);
+    // Two sums of rounded activations, and up to 20,000 results of which the worst is looked at.
+    return {{"y", device.download(y), {.typical = 2 * kInt8Hidden.typical}}};
 }
 
 }  // namespace
@@ -111,6 +131,17 @@ std::vector<OpCase> expert_cases() {
     add_experts("experts_flash_types", {Type::iq2_xxs, Type::iq2_xxs, Type::q2_k, 10});
     add_experts("experts_q4_k", {Type::q4_k, Type::q4_k, Type::q4_k, 10});
     add_experts("experts_mxfp4", {Type::mxfp4, Type::mxfp4, Type::mxfp4, 10});
+    const auto add_mixture = [&](const std::string& name, const Device::ExpertTypes& types,
+                                 const Device::ExpertTypes& shared) {
+        cases.push_back(
+            {name, 2, [types, shared](Device& d, Random& r) { return mixture(d, r, types, shared); }});
+    };
+    constexpr Device::ExpertTypes kFlash{Type::iq2_xxs, Type::iq2_xxs, Type::q2_k};
+    constexpr Device::ExpertTypes kQ8{Type::q8_0, Type::q8_0, Type::q8_0};
+    add_mixture("mixture_flash", kFlash, kQ8);
+    add_mixture("mixture_q4_k", {Type::q4_k, Type::q4_k, Type::q4_k}, kQ8);
+    add_mixture("mixture_q8_0", kQ8, kQ8);
+    add_mixture("mixture_bf16_shared", kFlash, {Type::bf16, Type::bf16, Type::bf16});
     cases.push_back({"experts_many_rows", 1, [](Device& d, Random& r) {
                          return routed_experts(d, r, {Type::f32, Type::f32, Type::f32, 10}, 700, 5, 48, 80);
                      }});

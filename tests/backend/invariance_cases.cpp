@@ -28,7 +28,7 @@ std::vector<float> matmul(Device& device, std::int64_t first, std::int64_t n) {
 
 std::vector<float> grouped_matmul(Device& device, std::int64_t first, std::int64_t n) {
     Random random(2);
-    const Matrix w = device.matrix(random, Type::q8_0, 40, 64);
+    const Matrix w = device.grouped_matrix(random, Type::q8_0, 4, 40, 64);
     const Rows y = device.result(n, 40);
     device.backend().grouped_matmul(w, 4, some(device, random, 256, first, n), y);
     return device.download(y);
@@ -44,7 +44,7 @@ std::vector<float> rms_norm(Device& device, std::int64_t first, std::int64_t n) 
 std::vector<float> hyper_connection(Device& device, std::int64_t first, std::int64_t n) {
     Random random(4);
     HyperConnection hc;
-    hc.fn = device.matrix(random, Type::f16, 24, 4 * 75);
+    hc.fn = device.matrix(random, Type::f16, 24, 4 * 75, 1, Backend::MatrixUse::mixing);
     hc.base = device.vector(random.gaussian(24));
     hc.scale = device.vector(random.gaussian(3));
     hc.n_streams = 4;
@@ -85,9 +85,7 @@ template <Type gate_type, Type down_type>
 std::vector<float> mixture(Device& device, std::int64_t first, std::int64_t n, std::int64_t n_rows) {
     constexpr std::int64_t kExperts = 7, kUsed = 3;
     Random random(7);
-    const Experts experts{device.matrix(random, gate_type, 256, 256, kExperts),
-                          device.matrix(random, gate_type, 256, 256, kExperts),
-                          device.matrix(random, down_type, 256, 256, kExperts), 10};
+    const Experts experts = device.experts(random, {gate_type, gate_type, down_type}, kExperts, 256, 256, 10);
     Router router;
     router.n_used = kUsed;
     const Rows logits = some(device, random, kExperts, first, n, n_rows);
@@ -114,7 +112,8 @@ std::vector<RowOp> row_ops() {
     return {
         {"matmul_F32", kRows, matmul<Type::f32>},
         {"matmul_BF16", kRows, matmul<Type::bf16>},
-        {"matmul_Q8_0", kRows, matmul<Type::q8_0>},
+        {"matmul_F16", kRows, matmul<Type::f16>, true},
+        {"matmul_Q8_0", kRows, matmul<Type::q8_0>, true},
         {"matmul_Q2_K", kRows, matmul<Type::q2_k>},
         {"matmul_Q4_K", kRows, matmul<Type::q4_k>},
         {"matmul_IQ2_XXS", kRows, matmul<Type::iq2_xxs>},
@@ -131,7 +130,8 @@ std::vector<RowOp> row_ops() {
         {"experts_flash", kRows,
          [](Device& d, std::int64_t first, std::int64_t n) {
              return mixture<Type::iq2_xxs, Type::q2_k>(d, first, n, kRows);
-         }},
+         },
+         true},
         {"experts_mixed", kRows,
          [](Device& d, std::int64_t first, std::int64_t n) {
              return mixture<Type::q4_k, Type::q8_0>(d, first, n, kRows);

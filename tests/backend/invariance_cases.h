@@ -23,6 +23,7 @@ struct RowOp {
     std::string name;
     std::int64_t n_rows;
     std::vector<float> (*run)(Device& device, std::int64_t first, std::int64_t n);
+    bool has_prompt_kernels = false;  // on a GPU, rows of prompts are multiplied in another way
 };
 
 std::vector<RowOp> row_ops();

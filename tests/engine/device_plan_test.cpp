@@ -39,7 +39,8 @@ class DevicePlanTest : public testing::Test {
 
 TEST_F(DevicePlanTest, CountsEverything) {
     const DevicePlan p = plan(80e9);
-    EXPECT_EQ(p.weights, static_cast<double>(file.data_bytes()));
+    EXPECT_GE(p.weights, static_cast<double>(file.data_bytes()));
+    EXPECT_LE(p.weights, 1.02 * static_cast<double>(file.data_bytes()));  // rows and inputs rounded up
     EXPECT_EQ(p.tensors.size(), file.tensors().size());
     EXPECT_EQ(p.kv_state, 3 * static_cast<double>(layout.bytes_for(1024)));
     EXPECT_GT(p.activations, 0);

@@ -17,6 +17,7 @@ class GpuModel : public testing::TestWithParam<test::GpuUnderTest> {
   protected:
     // The emulated device takes its time.
     std::int64_t n_tokens() const { return GetParam().is_emulated ? 40 : 300; }
+    void chunks_and_company(bool is_prompt);
 };
 
 INSTANTIATE_TEST_SUITE_P(Devices, GpuModel, testing::ValuesIn(test::gpu_devices()),
@@ -52,14 +53,15 @@ TEST_P(GpuModel, AgreesWithTheCpu) {
     EXPECT_LT(most, 2e-4F);
 }
 
-// One token at a time, in chunks, beside others: the same bits.
-TEST_P(GpuModel, ChunksAndCompanyChangeNoBit) {
+// One token at a time, in chunks, beside others of the other kind: the same bits, be they a prompt's or an
+// answer's.
+void GpuModel::chunks_and_company(bool is_prompt) {
     const auto gpu = make_gpu_backend(GetParam().make());
     const test::RandomModel model(7, quant::Type::q8_0, gpu.get());
     test::Runner runner(*gpu, model);
     const std::vector<TokenId> ids = model.tokens(n_tokens(), 11);
     const auto whole = runner.new_state();
-    const std::vector<float> expected = runner.prefill(*whole, ids, 512);
+    const std::vector<float> expected = runner.prefill(*whole, ids, 512, is_prompt);
 
     const auto other = runner.new_state();
     runner.step({{other.get(), std::span(ids).first(5)}});
@@ -67,8 +69,9 @@ TEST_P(GpuModel, ChunksAndCompanyChangeNoBit) {
     std::vector<float> actual;
     for (std::size_t done = 0; done < ids.size();) {
         const std::size_t n = std::min<std::size_t>(ids.size() - done, done % 3 == 0 ? 1 : 13);
-        const std::vector<float> logits = runner.step(
-            {{state.get(), std::span(ids).subspan(done, n)}, {other.get(), std::span(ids).first(1)}});
+        const std::vector<float> logits =
+            runner.step({{state.get(), std::span(ids).subspan(done, n), is_prompt},
+                         {other.get(), std::span(ids).first(1), !is_prompt}});
         actual.insert(actual.end(), logits.begin(),
                       logits.begin() +
                           static_cast<std::ptrdiff_t>(n) * static_cast<std::ptrdiff_t>(model.config.vocab));
@@ -76,6 +79,31 @@ TEST_P(GpuModel, ChunksAndCompanyChangeNoBit) {
     }
     EXPECT_EQ(actual, expected);
     EXPECT_EQ(state->checkpoint().state, whole->checkpoint().state);
+}
+
+TEST_P(GpuModel, ChunksAndCompanyChangeNoBitOfAPrompt) {
+    chunks_and_company(true);
+}
+TEST_P(GpuModel, ChunksAndCompanyChangeNoBitOfAnAnswer) {
+    chunks_and_company(false);
+}
+
+// The two kinds differ by what halves and int8 leave of x: logits around 1.
+TEST_P(GpuModel, PromptsAndAnswersAgree) {
+    const auto gpu = make_gpu_backend(GetParam().make());
+    const test::RandomModel model(7, quant::Type::q8_0, gpu.get());
+    test::Runner runner(*gpu, model);
+    const std::vector<TokenId> ids = model.tokens(24, 11);
+    const auto first = runner.new_state(), second = runner.new_state();
+    const std::vector<float> prompt = runner.prefill(*first, ids, 512, true);
+    const std::vector<float> answer = runner.prefill(*second, ids, 512, false);
+    double squares = 0, norm = 0;
+    for (std::size_t i = 0; i < prompt.size(); ++i) {
+        squares += std::pow(prompt[i] - answer[i], 2);
+        norm += std::pow(answer[i], 2);
+    }
+    EXPECT_NE(prompt, answer);
+    EXPECT_LT(std::sqrt(squares / norm), 0.1);
 }
 
 }  // namespace

@@ -94,17 +94,33 @@ const T* RandomModel::placed(const std::vector<T>& values) {
     return static_cast<const T*>(memory);
 }
 
-Matrix RandomModel::matrix(std::int64_t n_in, std::int64_t n_out, double deviation, std::int64_t stack,
-                           Backend::MatrixUse use) {
+Matrix RandomModel::host_matrix(std::int64_t n_in, std::int64_t n_out, double deviation, std::int64_t stack) {
     std::vector<float> values(static_cast<std::size_t>(n_in * n_out * stack));
     for (float& v : values) v = static_cast<float>(deviation * normal());
     const bool whole_blocks = static_cast<std::size_t>(n_in) % quant::format(type_).block_elems == 0;
     const quant::Format& format = quant::format(whole_blocks ? type_ : quant::Type::f32);
     std::vector<std::byte>& bytes = matrices_.emplace_back(quant::row_bytes(format, values.size()));
     format.encode(values.data(), bytes.data(), values.size());
-    const Matrix host{bytes.data(), format.type, n_in,
-                      n_out,        stack,       quant::row_bytes(format, static_cast<std::size_t>(n_in))};
+    return {bytes.data(), format.type, n_in,
+            n_out,        stack,       quant::row_bytes(format, static_cast<std::size_t>(n_in))};
+}
+
+Matrix RandomModel::matrix(std::int64_t n_in, std::int64_t n_out, double deviation, std::int64_t stack,
+                           Backend::MatrixUse use) {
+    const Matrix host = host_matrix(n_in, n_out, deviation, stack);
     return backend_ == nullptr ? host : backend_->place(host, use);
+}
+
+Experts RandomModel::experts(std::int64_t stack, float clamp) {
+    const auto one = [&](std::int64_t n_in, std::int64_t n_out) {
+        return host_matrix(n_in, n_out, 1 / std::sqrt(static_cast<double>(n_in)), stack);
+    };
+    Experts host;
+    host.gate = one(config.hidden, config.expert_width);
+    host.up = one(config.hidden, config.expert_width);
+    host.down = one(config.expert_width, config.hidden);
+    host.clamp = clamp;
+    return backend_ == nullptr ? host : backend_->place_experts(host);
 }
 
 Vector RandomModel::vector(std::int64_t n, double mean, double deviation) {
@@ -115,7 +131,7 @@ Vector RandomModel::vector(std::int64_t n, double mean, double deviation) {
 
 HyperConnection RandomModel::hyper_connection(std::int64_t width, std::int64_t n_scales) {
     HyperConnection hc;
-    hc.fn = matrix(config.n_streams * config.hidden, width, 0.06);
+    hc.fn = matrix(config.n_streams * config.hidden, width, 0.06, 1, Backend::MatrixUse::mixing);
     hc.base = vector(width, 0, 0.1);
     hc.scale = vector(n_scales, 1, 0);
     hc.n_streams = config.n_streams;
@@ -150,7 +166,10 @@ LayerWeights RandomModel::layer(std::int64_t ratio, bool hash) {
     a.kv = scaled(c.hidden, c.head_dim);
     a.kv_norm = vector(c.head_dim, 1, 0.1);
     a.sinks = vector(c.n_heads, 0, 1);
-    a.out_a = scaled(c.n_heads * c.head_dim / c.out_groups, c.out_groups * c.out_rank);
+    const std::int64_t of_group = c.n_heads * c.head_dim / c.out_groups;
+    const Matrix out_a =
+        host_matrix(of_group, c.out_groups * c.out_rank, 1 / std::sqrt(static_cast<double>(of_group)), 1);
+    a.out_a = backend_ == nullptr ? out_a : backend_->place_grouped(out_a, c.out_groups);
     a.out_b = scaled(c.out_groups * c.out_rank, c.hidden);
     if (ratio != 0) a.compressor = compressor(ratio, c.head_dim);
     if (ratio == 4) {
@@ -173,14 +192,8 @@ LayerWeights RandomModel::layer(std::int64_t ratio, bool hash) {
     } else {
         m.router_bias = vector(c.n_experts, 0, 0.1);
     }
-    m.gate_experts = scaled(c.hidden, c.expert_width, c.n_experts);
-    m.up_experts = scaled(c.hidden, c.expert_width, c.n_experts);
-    m.down_experts = scaled(c.expert_width, c.hidden, c.n_experts);
-    m.gate_shared = scaled(c.hidden, c.expert_width);
-    m.up_shared = scaled(c.hidden, c.expert_width);
-    m.down_shared = scaled(c.expert_width, c.hidden);
-    m.clamp = c.clamp.front();
-    m.shared_clamp = c.shared_clamp.front();
+    m.routed = experts(c.n_experts, c.clamp.front());
+    m.shared = experts(1, c.shared_clamp.front());
     return w;
 }
 

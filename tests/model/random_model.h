@@ -27,6 +27,8 @@ class RandomModel {
   private:
     Matrix matrix(std::int64_t n_in, std::int64_t n_out, double deviation, std::int64_t stack = 1,
                   Backend::MatrixUse use = Backend::MatrixUse::product);
+    Matrix host_matrix(std::int64_t n_in, std::int64_t n_out, double deviation, std::int64_t stack);
+    Experts experts(std::int64_t stack, float clamp);
     Vector vector(std::int64_t n, double mean, double deviation);
     HyperConnection hyper_connection(std::int64_t width, std::int64_t n_scales);
     CompressorWeights compressor(std::int64_t ratio, std::int64_t dim);

@@ -25,6 +25,7 @@ class Runner {
     struct Item {
         KvState* state;
         std::span<const TokenId> tokens;
+        bool is_prompt = false;
     };
     // One step with rows of several sessions; the logits (rows, V) of all, in order.
     std::vector<float> step(const std::vector<Item>& items) {
@@ -34,7 +35,8 @@ class Runner {
         std::vector<KvState*> states;
         for (const Item& item : items) {
             const auto n = static_cast<std::int64_t>(item.tokens.size());
-            segments.push_back({static_cast<std::int64_t>(tokens.size()), n, item.state->n_tokens()});
+            segments.push_back(
+                {static_cast<std::int64_t>(tokens.size()), n, item.state->n_tokens(), item.is_prompt});
             states.push_back(item.state);
             for (std::int64_t i = 0; i < n; ++i) {
                 positions.push_back(static_cast<std::int32_t>(item.state->n_tokens() + i));
@@ -48,11 +50,12 @@ class Runner {
     }
 
     // A whole prompt in chunks of one session; the logits of every token.
-    std::vector<float> prefill(KvState& state, std::span<const TokenId> tokens, std::size_t chunk) {
+    std::vector<float> prefill(KvState& state, std::span<const TokenId> tokens, std::size_t chunk,
+                               bool is_prompt = false) {
         std::vector<float> all;
         while (!tokens.empty()) {
             const std::size_t n = std::min(chunk, tokens.size());
-            const std::vector<float> logits = step({{&state, tokens.first(n)}});
+            const std::vector<float> logits = step({{&state, tokens.first(n), is_prompt}});
             all.insert(all.end(), logits.begin(), logits.end());
             tokens = tokens.subspan(n);
         }

@@ -154,7 +154,7 @@ class Sweep {
             const auto id = static_cast<TokenId>(i);
             if (id != eos_ && logits[i] > logits[static_cast<std::size_t>(best)]) best = id;
         }
-        session.append({&best, 1});
+        session.append({&best, 1}, {.progress = {}, .on_logits = {}, .is_generated = true});
     }
 
     // n tokens after n_context in steps of at most `chunk`.

@@ -13,7 +13,7 @@
 
 namespace ds4::gpu {
 
-inline constexpr uint32_t kArgsBytes = 256;  // the most that one kernel's arguments take
+inline constexpr uint32_t kArgsBytes = 384;  // the most that one kernel's arguments take
 
 // What the kernels have room for; the backend refuses more.
 inline constexpr uint32_t kMaxHeadDim = 512;   // D, of attention and its compressor
@@ -107,7 +107,7 @@ struct PrepareArgs {
 
 // y[r] = w x[r]; output o of n_out uses input group o / (n_out / n_groups). The rows of one product are never
 // split over groups, so a row's bits do not depend on n. Grid: (parts of n_out, parts of n)
-struct ProductArgs {
+struct MatmulArgs {
     const DS4_GLOBAL uint8_t* w;     // (n_out, n_in) in the format of the kernel
     const DS4_GLOBAL uint8_t* acts;  // (n, n_groups) activation rows, act_stride bytes apart; or f32
     DS4_GLOBAL float* y;             // (n, n_out)

@@ -62,6 +62,9 @@ class Device {
     virtual std::string description() const = 0;             // e.g. "NVIDIA H200, 132 multiprocessors"
     virtual std::optional<DeviceMemory> memory() const = 0;  // nothing: the host's
 
+    // Whether it has kernels for weights in tiles (DS4_TILE_KERNELS).
+    virtual bool multiplies_tiles() const = 0;
+
     // At least 256-byte aligned, contents arbitrary. Throws DeviceMemoryError.
     virtual void* allocate(std::size_t bytes) = 0;
     virtual void release(void* memory) noexcept = 0;

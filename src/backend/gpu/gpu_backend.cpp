@@ -11,6 +11,7 @@
 #include "backend/gpu/graph_cache.h"
 #include "backend/gpu/lower.h"
 #include "backend/gpu/ops.h"
+#include "backend/gpu/placement.h"
 #include "backend/gpu/step_table.h"
 #include "ds4/error.h"
 
@@ -70,14 +71,31 @@ class GpuBackend final : public Backend {
         const std::lock_guard lock(mutex_);
         run_recorded();
     }
-    Matrix place(const Matrix& host, MatrixUse /*use*/) override {
-        const std::size_t bytes = static_cast<std::size_t>(host.stack * host.n_out) * host.row_bytes;
+    Matrix place(const Matrix& host, MatrixUse use) override {
         const std::lock_guard lock(mutex_);
-        gpu::Buffer& buffer = weights_.emplace_back(*device_, bytes);
-        device_->upload(buffer.get(), host.data, bytes);
-        Matrix placed = host;
-        placed.data = buffer.get();
-        return placed;
+        return placement_.place(host, use);
+    }
+    Matrix place_grouped(const Matrix& host, std::int64_t n_groups) override {
+        const std::lock_guard lock(mutex_);
+        return placement_.place_grouped(host, n_groups);
+    }
+    Experts place_experts(const Experts& host) override {
+        const std::lock_guard lock(mutex_);
+        return placement_.place_experts(host);
+    }
+
+    void begin_rows(std::span<const Segment> segments) override {
+        const std::lock_guard lock(mutex_);
+        ops::RowRun run{0, 0, false};
+        for (const Segment& s : segments) {
+            if (run.n_rows > 0 && s.is_prompt != run.is_prompt) {
+                ops_.push_back(run);
+                run = {s.first_row, 0, false};
+            }
+            run.n_rows += s.n_rows;
+            run.is_prompt = s.is_prompt;
+        }
+        ops_.push_back(run);
     }
 
     // ---- dense
@@ -172,6 +190,13 @@ class GpuBackend final : public Backend {
     void swiglu(Rows gate, Rows up, float clamp) override {
         record([&] { return ops::Swiglu{gate, up, clamp}; });
     }
+    void gated_matmul(const Experts& shared, Rows x, Rows scratch, Rows act) override {
+        record([&] { return ops::GatedMatmul{shared, x, scratch, act}; });
+    }
+    void mixture(const Experts& routed, const Routing& routing, Rows x, const Experts& shared, Rows act,
+                 Rows scratch, Rows y) override {
+        record([&] { return ops::Mixture{routed, routing, x, shared, act, scratch, y}; });
+    }
 
   private:
     // make() fills the step table and returns the operation.
@@ -205,7 +230,7 @@ class GpuBackend final : public Backend {
     std::mutex mutex_;
     std::exception_ptr failure_;
     std::unique_ptr<gpu::Device> device_;
-    std::vector<gpu::Buffer> weights_;
+    gpu::Placement placement_{*device_};
     gpu::StepTable table_;
     gpu::BatchTable batches_{table_};
     gpu::Lowering lowering_;

@@ -16,9 +16,11 @@ std::span<const Launch> Lowering::run(std::span<const ops::Op> ops) {
     launches_.clear();
     scratch_.release_old();
     for (const ops::Op& op : ops) {
+        if (!products_.joins(op)) multiply_pending();
         scratch_.restart();
         std::visit([this](const auto& one) { lower(one); }, op);
     }
+    multiply_pending();
     return launches_;
 }
 

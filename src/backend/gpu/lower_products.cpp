@@ -2,49 +2,92 @@
 
 #include "backend/cpu/dot.h"
 #include "backend/gpu/lower.h"
+#include "backend/gpu/matrix_plan.h"
+#include "backend/gpu/tile_layout.h"
 #include "ds4/error.h"
 
-// Products and experts.
+// Products of rows. Weights in tiles have kernels for rows of prompts and others for generated rows;
+// weights as they lie in the file have one for all.
 namespace ds4::gpu {
 namespace {
 
 constexpr std::int64_t kColumns = 8;  // of kernels/products.h
-constexpr std::int64_t kBlockRows =
-    512;  // of routed experts: bounds the scratch, about 100 MB for 6 of Flash size
 
-struct ProductKernels {
-    Kernel dense, expert;
-};
-
-ProductKernels kernels_for(quant::Type type) {
+Kernel kernel_for(quant::Type type) {
     switch (type) {
         case quant::Type::f32:
-            return {Kernel::product_f32, Kernel::expert_product_f32};
+            return Kernel::product_f32;
         case quant::Type::f16:
-            return {Kernel::product_f16, Kernel::expert_product_f16};
+            return Kernel::product_f16;
         case quant::Type::bf16:
-            return {Kernel::product_bf16, Kernel::expert_product_bf16};
+            return Kernel::product_bf16;
         case quant::Type::q8_0:
-            return {Kernel::product_q8_0, Kernel::expert_product_q8_0};
+            return Kernel::product_q8_0;
         case quant::Type::q2_k:
-            return {Kernel::product_q2_k, Kernel::expert_product_q2_k};
+            return Kernel::product_q2_k;
         case quant::Type::q4_k:
-            return {Kernel::product_q4_k, Kernel::expert_product_q4_k};
+            return Kernel::product_q4_k;
         case quant::Type::iq2_xxs:
-            return {Kernel::product_iq2_xxs, Kernel::expert_product_iq2_xxs};
+            return Kernel::product_iq2_xxs;
         case quant::Type::mxfp4:
-            return {Kernel::product_mxfp4, Kernel::expert_product_mxfp4};
+            return Kernel::product_mxfp4;
         case quant::Type::i32:
             break;
     }
     throw Error("I32 tensors hold data, not weights to multiply with");
 }
 
-const std::uint8_t* bytes(const std::byte* p) {
-    return reinterpret_cast<const std::uint8_t*>(p);
+bool is_gated(const PendingProducts::Product& p) {
+    return p.up.tiles != nullptr;
+}
+
+std::uint32_t tiles_a_group(const Matrix& w, std::int64_t n_groups) {
+    return n_groups == 1 ? 0 : u32(w.n_out / n_groups) / tiles::kRows;
+}
+
+// Warps that share a row tile; a pass of the kernel's grid must not reach into the next group.
+std::uint16_t k_split_of(const PendingProducts::Product& p, std::int64_t n_groups) {
+    const std::uint32_t n_out = u32(p.w.n_out) * (is_gated(p) ? 2 : 1);
+    std::uint16_t split =
+        rows_k_split(n_out, u32(p.w.n_in), is_gated(p) ? RowsOutput::swiglu : RowsOutput::f32);
+    const std::uint32_t of_group = tiles_a_group(p.w, n_groups);
+    while (of_group * split % 16 != 0) split *= 2;
+    return split;
+}
+
+// Parts of 32 results, of all matrices.
+std::uint32_t result_parts(const PendingProducts& p) {
+    std::uint32_t n = 0;
+    for (const PendingProducts::Product& one : p.products) n += parts(one.w.n_out, 32);
+    return n;
 }
 
 }  // namespace
+
+void Lowering::lower(const ops::RowRun& op) {
+    if (op.first == 0) runs_.clear();
+    if (op.n_rows > 0) runs_.push_back(op);
+}
+
+void Lowering::lower(const ops::Matmul& op) {
+    if (op.w.tiles != nullptr) {
+        join({op.w, {}, op.y}, op.x, op.n_groups, 0);
+    } else {
+        multiply_pending();
+        product(op.w, op.n_groups, op.x, op.y);
+    }
+}
+
+void Lowering::lower(const ops::GatedMatmul& op) {
+    const Experts& e = op.shared;
+    if (e.gate.tiles != nullptr) return join({e.gate, e.up, op.act}, op.x, 1, e.clamp);
+    multiply_pending();
+    product(e.gate, 1, op.x, op.act);
+    product(e.up, 1, op.x, op.scratch);
+    lower(ops::Swiglu{op.act, op.scratch, e.clamp});
+}
+
+// ---- weights in the order of the file
 
 Lowering::Activations Lowering::prepare(quant::Type weights, Rows x) {
     const cpu::ActivationFormat format = cpu::activation_format(weights);
@@ -63,79 +106,102 @@ Lowering::Activations Lowering::prepare(quant::Type weights, Rows x) {
 
 // A row of x is one activation row per group.
 void Lowering::product(const Matrix& w, std::int64_t n_groups, Rows x, Rows y) {
+    if (w.data == nullptr) throw Error("a matrix in tiles is multiplied as if it lay as in the file");
     const Activations acts = prepare(w.type, {x.data, x.n * n_groups, w.n_in});
-    const ProductArgs args{bytes(w.data), acts.data,    y.data,   static_cast<std::int64_t>(w.row_bytes),
-                           u32(w.n_in),   u32(w.n_out), u32(x.n), u32(n_groups),
-                           acts.stride};
-    launch(kernels_for(w.type).dense, {parts(w.n_out, kSimds), parts(x.n, kColumns)}, args);
+    const MatmulArgs args{bytes_at(w.data), acts.data,    y.data,   static_cast<std::int64_t>(w.row_bytes),
+                          u32(w.n_in),      u32(w.n_out), u32(x.n), u32(n_groups),
+                          acts.stride};
+    launch(kernel_for(w.type), {parts(w.n_out, kSimds), parts(x.n, kColumns)}, args);
 }
 
-void Lowering::expert_product(const Matrix& w, const Routing& routing, Activations x,
-                              std::int64_t pairs_per_act, Rows y) {
-    const ExpertProductArgs args{bytes(w.data),
-                                 x.data,
-                                 routing.expert,
-                                 y.data,
-                                 static_cast<std::int64_t>(w.row_bytes),
-                                 u32(w.n_in),
-                                 u32(w.n_out),
-                                 x.stride,
-                                 u32(pairs_per_act)};
-    launch(kernels_for(w.type).expert, {parts(w.n_out, kSimds), u32(y.n)}, args);
+// ---- weights in tiles
+
+void Lowering::join(const PendingProducts::Product& product, Rows x, std::int64_t n_groups, float clamp) {
+    PendingProducts& p = products_;
+    const bool fits = p.x.data == x.data && p.x.n == x.n && p.x.width == x.width && p.n_groups == 1 &&
+                      n_groups == 1 && p.products.size() < kMaxRowsMatrices && p.clamp == 0;
+    if (!fits) multiply_pending();
+    p.x = x;
+    p.n_groups = n_groups;
+    p.clamp = clamp;
+    p.products.push_back(product);
 }
 
-void Lowering::lower(const ops::Matmul& op) {
-    product(op.w, op.n_groups, op.x, op.y);
+void Lowering::multiply_pending() {
+    PendingProducts& p = products_;
+    if (p.products.empty()) return;
+    // What takes longest goes first.
+    std::stable_sort(p.products.begin(), p.products.end(), [](const auto& a, const auto& b) {
+        const auto cost = [](const auto& one) {
+            return one.w.row_bytes * static_cast<std::size_t>(one.w.n_out) * (is_gated(one) ? 2 : 1);
+        };
+        return cost(a) > cost(b);
+    });
+    for_runs(p.x.n, [&](std::int64_t first, std::int64_t n, bool is_prompt) {
+        const std::int64_t most = is_prompt ? kPromptRows : kGeneratedRows;
+        for (std::int64_t r = 0; r < n; r += most) {
+            scratch_.restart();
+            const std::int64_t some = std::min(most, n - r);
+            is_prompt ? multiply_prompt(p, first + r, some) : multiply_generated(p, first + r, some);
+        }
+    });
+    p = {};
 }
 
-void Lowering::lower(const ops::Route& op) {
-    const Router& r = op.router;
-    const RouteArgs args{op.logits.data,
-                         r.bias.data,
-                         r.hash,
-                         op.tokens,
-                         op.out.expert,
-                         op.out.weight,
-                         u32(op.logits.width),
-                         u32(op.out.n_used),
-                         r.normalise ? 1U : 0U,
-                         r.weight_scale};
-    launch(Kernel::route, {u32(op.logits.n)}, args);
-}
-
-void Lowering::lower(const ops::RoutedExperts& op) {
-    const std::int64_t n_used = op.routing.n_used;
-    for (std::int64_t r = 0; r < op.x.n; r += kBlockRows) {
-        scratch_.restart();
-        const std::int64_t n = std::min(kBlockRows, op.x.n - r);
-        const Routing routing{op.routing.expert + r * n_used, op.routing.weight + r * n_used, n_used};
-        experts_of_some_rows(op.experts, routing, op.x.slice(r, n), op.y.slice(r, n));
+void Lowering::multiply_generated(const PendingProducts& p, std::int64_t first, std::int64_t n) {
+    RowsArgs a{};
+    a.x_f32 = p.x.row(first);
+    a.n = u32(n);
+    a.n_in = u32(p.products[0].w.n_in);
+    a.n_groups = u32(p.n_groups);
+    a.input = static_cast<std::uint32_t>(RowsInput::f32);
+    a.clamp = p.clamp;
+    for (const PendingProducts::Product& one : p.products) {
+        RowsMatrix& m = a.matrix[a.n_matrices++];
+        m.tiles = bytes_at(one.w.tiles);
+        m.y = one.y.row(first);
+        m.y_width = u32(one.y.width);
+        m.n_out = u32(one.w.n_out);
+        m.k_split = k_split_of(one, p.n_groups);
+        m.layout = static_cast<std::uint8_t>(*tile_layout(one.w.type));
+        m.output = static_cast<std::uint8_t>(is_gated(one) ? RowsOutput::swiglu : RowsOutput::f32);
+        m.tiles_a_group = tiles_a_group(one.w, p.n_groups);
     }
+    set_passes(a);
+    launch(Kernel::rows, {result_parts(p), u32(n)}, a);
 }
 
-// (row, slot) pairs one by one; their sum is taken in slot order.
-void Lowering::experts_of_some_rows(const Experts& experts, const Routing& routing, Rows x, Rows y) {
-    const std::int64_t n_pairs = x.n * routing.n_used;
-    const std::int64_t f = experts.gate.n_out;
-    const Rows gate{scratch_.take<float>(n_pairs * f), n_pairs, f};
-    const Rows up{scratch_.take<float>(n_pairs * f), n_pairs, f};
-    const Rows down{scratch_.take<float>(n_pairs * y.width), n_pairs, y.width};
-
-    const Activations gate_acts = prepare(experts.gate.type, x);
-    const bool same = cpu::activation_format(experts.gate.type) == cpu::activation_format(experts.up.type);
-    const Activations up_acts = same ? gate_acts : prepare(experts.up.type, x);
-    expert_product(experts.gate, routing, gate_acts, routing.n_used, gate);
-    expert_product(experts.up, routing, up_acts, routing.n_used, up);
-    launch(Kernel::swiglu, {u32(n_pairs), parts(f, kThreads)},
-           SwigluArgs{gate.data, up.data, routing.weight, u32(f), experts.clamp});
-    expert_product(experts.down, routing, prepare(experts.down.type, gate), 1, down);
-    launch(Kernel::sum_slots, {u32(x.n), parts(y.width, kThreads)},
-           SumSlotsArgs{down.data, y.data, u32(routing.n_used), u32(y.width)});
-}
-
-void Lowering::lower(const ops::Swiglu& op) {
-    launch(Kernel::swiglu, {u32(op.gate.n), parts(op.gate.width, kThreads)},
-           SwigluArgs{op.gate.data, op.up.data, nullptr, u32(op.gate.width), op.clamp});
+// Halves lose 2^-12 of x, in half of the cases less. That is enough beside weights of 8 bits; F16 weights
+// keep 22 bits of x: routers choose by small differences, compressors' rows are read a million tokens later.
+void Lowering::multiply_prompt(const PendingProducts& p, std::int64_t first, std::int64_t n) {
+    const auto whole_x = [](const auto& one) { return one.w.type == quant::Type::f16; };
+    const Rows x = p.x.slice(first, n);
+    auto* high = scratch_.take<std::uint16_t>(n * x.width);
+    std::uint16_t* low = std::any_of(p.products.begin(), p.products.end(), whole_x)
+                             ? scratch_.take<std::uint16_t>(n * x.width)
+                             : nullptr;
+    launch(Kernel::halves, {u32(n)}, HalvesArgs{x.data, high, low, u32(n), u32(x.width)});
+    ProductArgs a{};
+    a.x = high;
+    a.x_low = low;
+    a.n = u32(n);
+    a.n_in = u32(p.products[0].w.n_in);
+    a.n_groups = u32(p.n_groups);
+    a.clamp = p.clamp;
+    for (const PendingProducts::Product& one : p.products) {
+        ProductMatrix& m = a.matrix[a.n_matrices++];
+        m.tiles = bytes_at(one.w.tiles);
+        m.y = one.y.row(first);
+        if (is_gated(one)) m.y_halves = halves_at(one.y, first);
+        m.y_width = u32(one.y.width);
+        m.n_out = u32(one.w.n_out);
+        m.tiles_a_group = tiles_a_group(one.w, p.n_groups);
+        m.layout = static_cast<std::uint8_t>(*tile_layout(one.w.type));
+        m.output =
+            static_cast<std::uint8_t>(is_gated(one) ? ProductOutput::swiglu_halves : ProductOutput::f32);
+        m.whole_x = whole_x(one) ? 1 : 0;
+    }
+    launch(Kernel::product, {result_parts(p), u32(n)}, a);
 }
 
 }  // namespace ds4::gpu

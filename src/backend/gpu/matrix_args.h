@@ -6,7 +6,8 @@
 
 // Arguments of the matrix families, whose bodies differ between devices. Weights are tiles (tiles.h). Row
 // counts are those of the launch; what changes from step to step (experts, their members, weights of routes)
-// is read from device memory.
+// is read from device memory. Grids are those of the plain bodies (kernels/tile_*.h), whose groups have 32
+// threads; bodies of a device's own choose theirs.
 namespace ds4::gpu {
 
 // 256 activations as int8 x scale. Products with Q8_0 have a scale per 32; for products of the experts' gate
@@ -43,8 +44,9 @@ struct RowsMatrix {
     uint32_t y_width;  // of a row of the result
     uint32_t n_out;
     uint32_t first_pass;  // of the grid; ascending over the matrices
-    uint16_t
-        k_split;  // warps that share a row tile: 1, 2, 4, 8, 16. A property of the matrix, never of the batch
+    // Warps that share a row tile: 1, 2, 4, 8, 16 (matrix_plan.h). A property of the matrix, never of the
+    // batch.
+    uint16_t k_split;
     uint8_t layout;          // tiles::Layout: q8_0 or f16
     uint8_t output;          // RowsOutput
     uint32_t tiles_a_group;  // row tiles that read the same n_in inputs; 0: all (grouped product otherwise)
@@ -84,6 +86,19 @@ struct ExpertList {
     ExpertEntry entry[1];  // (n_entries), ascending experts
 };
 
+constexpr uint32_t kMaxListPairs = 256;
+
+// What gate_up reads: rows of x with one scale per 256 and their sums, and the list of the experts chosen.
+// Pairs whose expert is negative are left out. Grid: (1 + parts of n * n_in / 256)
+struct PrepareExpertsArgs {
+    const float* x;         // (n, n_in)
+    ActBlock* act;          // (n, n_in / 256)
+    float* sums;            // (n, n_in / 16)
+    const int32_t* expert;  // (n_pairs)
+    ExpertList* list;       // room for n_pairs entries
+    uint32_t n, n_in, n_pairs;
+};
+
 // act[pair] = quantised (silu(min(gate x, clamp)) * clamp(up x) * weight[pair]), per 32.
 struct GateUpArgs {
     const uint8_t* tiles;  // per expert [gate row tile, up row tile, gate, up, ...][input tile]
@@ -96,8 +111,8 @@ struct GateUpArgs {
     ActBlock* act;         // (pairs, n_ff / 256)
     float* act_sums;       // (pairs, n_ff / 16)
     const float*
-        shared_f32;  // (n, n_ff), the shared expert's activations, or null; quantised beside the rest into
-    ActBlock* shared_act;  // (n, n_ff / 256)
+        shared_f32;        // (n, n_ff), the shared expert's activations, or null; quantised beside the rest
+    ActBlock* shared_act;  // (n, n_ff / 256), the result
     uint32_t n, n_in, n_ff, n_used;
     float clamp;
     uint32_t layout;  // tiles::Layout: iq2_xxs or q4_k
@@ -142,7 +157,7 @@ struct ProductMatrix {
     };
     uint32_t y_width;
     uint32_t n_out;
-    uint32_t first_block;    // of the grid's row blocks; ascending over the matrices
+    uint32_t first_block;    // of a grid of row blocks; the launch's business
     uint32_t tiles_a_group;  // row tiles that read the same n_in inputs; 0: all
     uint8_t layout;          // tiles::Layout: q8_0 or f16
     uint8_t output;          // ProductOutput
@@ -156,12 +171,13 @@ struct ProductArgs {
     const uint16_t* x;      // (n, n_groups * n_in)
     const uint16_t* x_low;  // the same; may be null if no matrix has whole_x
     uint32_t n, n_in, n_groups;
-    uint32_t n_matrices, n_blocks;
+    uint32_t n_matrices;
+    uint32_t n_blocks;  // as first_block
     float clamp;
     ProductMatrix matrix[kMaxProductMatrices];
 };
 
-constexpr uint32_t kMaxExperts = 512;
+constexpr uint32_t kMaxSortedExperts = 512;
 
 // Pairs (row * n_used + slot) by expert, ascending within an expert: those of expert e are pair[first[e]] up
 // to pair[first[e + 1] - 1]. Pairs whose expert is negative are left out.

@@ -20,6 +20,12 @@ struct Batch {
     std::int64_t end = 0;
 };
 
+// Rows of the batch from `first` on; a run from 0 on begins a new batch (Backend::begin_rows).
+struct RowRun {
+    std::int64_t first, n_rows;
+    bool is_prompt;
+};
+
 struct Matmul {
     Matrix w;
     std::int64_t n_groups;
@@ -133,8 +139,21 @@ struct Swiglu {
     float clamp;
 };
 
-using Op = std::variant<Matmul, RmsNorm, Add, Embed, HcCollapse, HcExpand, Rope, RoundFp8, NormRotate,
+struct GatedMatmul {
+    Experts shared;
+    Rows x, scratch, act;
+};
+
+struct Mixture {
+    Experts routed;
+    Routing routing;
+    Rows x;
+    Experts shared;
+    Rows act, scratch, y;
+};
+
+using Op = std::variant<RowRun, Matmul, RmsNorm, Add, Embed, HcCollapse, HcExpand, Rope, RoundFp8, NormRotate,
                         RoundHadamardFp4, RotateRound, Compress, SelectRows, Attend, StoreWindow, Route,
-                        RoutedExperts, Swiglu>;
+                        RoutedExperts, Swiglu, GatedMatmul, Mixture>;
 
 }  // namespace ds4::gpu::ops

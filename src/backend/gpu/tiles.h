@@ -33,11 +33,14 @@ struct Shape {
     uint32_t block_bytes;
 };
 
-// q8_0:    4 fragments of 32 inputs, lane-major (512 bytes each); then scales, f16[g][fragment][row g, row
-// g+8] f16:     4 fragments of 16 inputs, the even ones with the first four of each lane's eight inputs: word
-// 0: row g,
-//          two inputs   1: row g+8, the same   2: row g, the next two   3: row g+8, the same
-// iq2_xxs: see iq2_xxs_word    q2_k: see q2_k_word    q4_k: see q4_k_word
+// What a tile consists of:
+//
+// q8_0: 4 fragments of 32 inputs, lane-major (512 bytes each); then the scales, f16[g][fragment][row g, g+8].
+//
+// f16: 4 fragments of 16 inputs, lane-major; the even ones have the first four of each lane's eight inputs:
+//   word 0: row g, two inputs   1: row g+8, the same   2: row g, the next two   3: row g+8, the same
+//
+// iq2_xxs, q2_k, q4_k: see iq2_xxs_word, q2_k_word, q4_k_word.
 constexpr DS4_TILES_FN Shape shape(Layout layout) {
     switch (layout) {
         case Layout::q8_0:

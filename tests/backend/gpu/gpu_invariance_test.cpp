@@ -14,9 +14,15 @@ class GpuRows : public testing::TestWithParam<std::tuple<GpuUnderTest, RowOp>> {
 TEST_P(GpuRows, BatchSize) {
     const auto& [device, op] = GetParam();
     const std::unique_ptr<Backend> backend = make_gpu_backend(device.make());
-    const std::vector<float> expected = run_in_batches(op, *backend, op.n_rows);
-    for (const std::int64_t batch : {1, 4}) {
-        expect_same_bits(run_in_batches(op, *backend, batch), expected, std::to_string(batch) + " rows");
+    for (const bool is_prompt : {false, true}) {
+        if (is_prompt && !op.has_prompt_kernels) continue;
+        const Segment rows{0, 1, 0, is_prompt};
+        backend->begin_rows({&rows, 1});
+        const std::vector<float> expected = run_in_batches(op, *backend, op.n_rows);
+        for (const std::int64_t batch : {1, 4}) {
+            expect_same_bits(run_in_batches(op, *backend, batch), expected,
+                             std::to_string(batch) + (is_prompt ? " rows of a prompt" : " rows"));
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <memory>
+#include <set>
 #include <string>
 
 #include "backend/compare.h"
@@ -31,8 +32,44 @@ TEST_P(GpuOps, AgreesWithReference) {
     }
 }
 
+// Rows of prompts meet other kernels where weights are in tiles. Those round x to halves, which the inputs of
+// the cases are, and on matrix units weights to halves, too: 2^-12 of each product at most, with random signs
+// and up to some thousand results of which the worst is looked at.
+class GpuPrompts : public GpuOps {};
+
+TEST_P(GpuPrompts, AgreeWithReference) {
+    constexpr double kHalfWeights = 1e-3;
+    const auto& [device, op] = GetParam();
+    const std::unique_ptr<Backend> backend = make_gpu_backend(device.make());
+    const Segment prompt{0, 1, 0, true};
+    backend->begin_rows({&prompt, 1});
+    const int n_seeds = device.is_emulated ? std::min(op.n_seeds, 2) : op.n_seeds;
+    for (int seed = 1; seed <= n_seeds && !HasFatalFailure(); ++seed) {
+        compare_with_reference(op, *backend, seed, device.is_emulated ? 0 : kHalfWeights);
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Gpu, GpuOps,
                          testing::Combine(testing::ValuesIn(gpu_devices()), testing::ValuesIn(all_cases())),
+                         [](const testing::TestParamInfo<Parameters>& op) {
+                             return std::get<0>(op.param).name + "_" + std::get<1>(op.param).name;
+                         });
+
+// Products with weights in tiles; all others are the same for prompts.
+std::vector<OpCase> cases_in_tiles() {
+    const std::set<std::string> names{
+        "matmul_Q8_0",  "matmul_F16",    "matmul_flash_Q8_0", "grouped_matmul_tiles", "experts_flash_types",
+        "experts_q4_k", "mixture_flash", "mixture_q4_k",      "mixture_q8_0",         "mixture_bf16_shared"};
+    std::vector<OpCase> cases;
+    for (const OpCase& op : all_cases()) {
+        if (names.contains(op.name)) cases.push_back(op);
+    }
+    return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Gpu, GpuPrompts,
+                         testing::Combine(testing::ValuesIn(gpu_devices()),
+                                          testing::ValuesIn(cases_in_tiles())),
                          [](const testing::TestParamInfo<Parameters>& op) {
                              return std::get<0>(op.param).name + "_" + std::get<1>(op.param).name;
                          });

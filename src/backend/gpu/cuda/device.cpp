@@ -86,6 +86,8 @@ class CudaDevice final : public Device {
                std::to_string(properties_.multiProcessorCount) + " multiprocessors";
     }
     std::optional<DeviceMemory> memory() const override { return memory_info(); }
+    // The kernels of matrix.h wait and copy with instructions of compute capability 9.0.
+    bool multiplies_tiles() const override { return properties_.major >= 9; }
 
     // In the order of the stream, so that pages come and go without stopping it.
     void* allocate(std::size_t bytes) override {
@@ -201,6 +203,9 @@ class CudaDevice final : public Device {
 
     void start(const Launch& launch) {
         const cuda::Entry entry = cuda::entry(launch.kernel);
+        if (entry.launch != nullptr) {
+            return check(entry.launch(launch.args.data(), stream_.get()), entry.name);
+        }
         void* args[] = {const_cast<std::byte*>(launch.args.data())};
         // It may begin before the one ahead of it has ended: it waits by itself (entries.cu).
         cudaLaunchAttribute attribute{};

@@ -1,6 +1,5 @@
-#include <cuda_runtime.h>
-
 #include "backend/gpu/cuda/entries.h"
+#include "backend/gpu/cuda/matrix.h"
 #include "backend/gpu/cuda/ptx.h"
 #include "backend/gpu/kernels/all.h"
 
@@ -21,8 +20,15 @@ DS4_KERNELS(DS4_ENTRY)
 
 Entry entry(Kernel kernel) {
     static const Entry kEntries[] = {
-#define DS4_ENTRY(name, args, shared, threads) {#name, threads, reinterpret_cast<const void*>(&name##_entry)},
+#define DS4_ENTRY(name, args, shared, threads) \
+    {#name, threads, reinterpret_cast<const void*>(&name##_entry), nullptr},
         DS4_KERNELS(DS4_ENTRY)
+#undef DS4_ENTRY
+#define DS4_ENTRY(name, args, shared, threads)                             \
+    {#name, 0, nullptr, [](const void* a, cudaStream_t stream) {           \
+         return launch_##name(*static_cast<const args##Args*>(a), stream); \
+     }},
+            DS4_TILE_KERNELS(DS4_ENTRY)
 #undef DS4_ENTRY
     };
     return kEntries[static_cast<uint32_t>(kernel)];

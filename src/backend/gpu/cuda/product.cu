@@ -165,8 +165,7 @@ __global__ void __launch_bounds__(kProductThreads, 1)
     async_wait<0>();
 }
 
-}  // namespace
-
+// Sets first_block of every matrix and n_blocks.
 void set_blocks(ProductArgs& a) {
     a.n_blocks = 0;
     for (uint32_t i = 0; i < a.n_matrices; ++i) {
@@ -178,7 +177,11 @@ void set_blocks(ProductArgs& a) {
     }
 }
 
-cudaError_t launch_product(const ProductArgs& a, cudaStream_t stream) {
+}  // namespace
+
+cudaError_t launch_product(const ProductArgs& args, cudaStream_t stream) {
+    ProductArgs a = args;
+    set_blocks(a);
     const DeviceShape& device = device_shape();
     const Depth depth = product_depth(device.has_wgmma);
     uint32_t weights = 0;

@@ -19,6 +19,7 @@ class EmulatedDevice final : public Device {
   public:
     std::string description() const override { return "emulated GPU"; }
     std::optional<DeviceMemory> memory() const override { return std::nullopt; }
+    bool multiplies_tiles() const override { return true; }
 
     void* allocate(std::size_t bytes) override {
         constexpr std::size_t kAlignment = 256;

@@ -75,7 +75,7 @@ struct DotInt8 {
 };
 
 template <class Dot>
-DS4_FN void product(Thread t, DS4_ARGS ProductArgs& a) {
+DS4_FN void dot_product(Thread t, DS4_ARGS MatmulArgs& a) {
     const uint32_t o = t.group * t.n_simds + t.simd;
     if (o >= a.n_out) return;
     const uint32_t first = t.group_y * kColumns;
@@ -96,7 +96,7 @@ DS4_FN void product(Thread t, DS4_ARGS ProductArgs& a) {
 }
 
 template <class Dot>
-DS4_FN void expert_product(Thread t, DS4_ARGS ExpertProductArgs& a) {
+DS4_FN void expert_dot_product(Thread t, DS4_ARGS ExpertProductArgs& a) {
     const uint32_t o = t.group * t.n_simds + t.simd;
     if (o >= a.n_out) return;
     const uint32_t pair = t.group_y;
@@ -110,11 +110,11 @@ DS4_FN void expert_product(Thread t, DS4_ARGS ExpertProductArgs& a) {
 }
 
 #define DS4_PRODUCTS(name, Dot)                                      \
-    DS4_KERNEL(product_##name, ProductArgs, NoShared) {              \
-        product<Dot>(t, a);                                          \
+    DS4_KERNEL(product_##name, MatmulArgs, NoShared) {               \
+        dot_product<Dot>(t, a);                                      \
     }                                                                \
     DS4_KERNEL(expert_product_##name, ExpertProductArgs, NoShared) { \
-        expert_product<Dot>(t, a);                                   \
+        expert_dot_product<Dot>(t, a);                               \
     }
 
 DS4_PRODUCTS(f32, DotF32<F32>)

@@ -1,0 +1,80 @@
+#pragma once
+
+#include "backend/gpu/kernels/act_blocks.h"
+
+namespace ds4::gpu::DS4_DIALECT {
+
+struct PrepareExpertsShared {
+    SharedArray<int32_t, kMaxListPairs> expert;
+    SharedArray<uint32_t, kMaxListPairs> rank;  // among the pairs of the same expert
+};
+
+// The list of the experts chosen. Every eighth pair of an expert begins an entry; an entry's place is the
+// number of those of lower experts, and those of its own before it.
+DS4_FN void list_experts(Thread t, DS4_ARGS PrepareExpertsArgs& a, DS4_SHARED PrepareExpertsShared& s) {
+    for (uint32_t p = t.index; p < a.n_pairs; p += t.n_threads) s.expert[p] = a.expert[p];
+    group_barrier(t);
+    for (uint32_t p = t.index; p < a.n_pairs; p += t.n_threads) {
+        uint32_t rank = 0;
+        for (uint32_t other = 0; other < p; ++other) rank += s.expert[other] == s.expert[p] ? 1 : 0;
+        s.rank[p] = rank;
+    }
+    group_barrier(t);
+    for (uint32_t p = t.index; p < a.n_pairs; p += t.n_threads) {
+        const int32_t expert = s.expert[p];
+        if (expert < 0) continue;
+        const uint32_t rank = s.rank[p];
+        uint32_t place = rank / 8, n = 0;
+        for (uint32_t other = 0; other < a.n_pairs; ++other) {
+            const int32_t e = s.expert[other];
+            if (e >= 0 && e < expert && s.rank[other] % 8 == 0) ++place;
+            if (e == expert && s.rank[other] / 8 == rank / 8) ++n;
+        }
+        DS4_GLOBAL ExpertEntry& entry = a.list->entry[place];
+        entry.pair[rank % 8] = static_cast<int32_t>(p);
+        if (rank % 8 != 0) continue;
+        entry.expert = expert;
+        entry.n = static_cast<int32_t>(n);
+    }
+    if (t.index != 0) return;
+    int32_t n_entries = 0;
+    for (uint32_t p = 0; p < a.n_pairs; ++p) n_entries += s.expert[p] >= 0 && s.rank[p] % 8 == 0 ? 1 : 0;
+    a.list->n_entries = n_entries;
+}
+
+// A SIMD-group's block of 256, eight values a lane, with one scale.
+DS4_FN void quantise_block(Thread t, DS4_ARGS PrepareExpertsArgs& a, uint32_t block) {
+    const DS4_GLOBAL float* x = a.x + static_cast<int64_t>(block) * kActInputs + 8 * t.lane;
+    uint32_t largest = 0;
+    DS4_UNROLL
+    for (uint32_t i = 0; i < 8; ++i) largest = larger(largest, magnitude_bits(x[i]));
+    const Quantiser quantiser = quantiser_of(simd_max(t, largest));
+    DS4_GLOBAL ActBlock& out = a.act[block];
+    uint32_t words[2] = {0, 0};
+    int32_t sum = 0;
+    DS4_UNROLL
+    for (uint32_t i = 0; i < 8; ++i) {
+        const uint32_t code = quantiser.code(x[i]);
+        words[i / 4] |= code << (8 * (i % 4));
+        sum += static_cast<int8_t>(code);
+    }
+    auto* codes = reinterpret_cast<DS4_GLOBAL uint8_t*>(out.code) + 8 * t.lane;
+    store_u32(codes, words[0]);
+    store_u32(codes + 4, words[1]);
+    if (t.lane < 8) out.scale[t.lane] = quantiser.scale;
+    sum += simd_shuffle_xor(t, sum, 1);
+    if (t.lane % 2 == 0) {
+        a.sums[block * (kActInputs / kSumInputs) + t.lane / 2] = quantiser.scale * static_cast<float>(sum);
+    }
+}
+
+DS4_KERNEL(prepare_experts, PrepareExpertsArgs, PrepareExpertsShared) {
+    if (t.group == 0) {
+        list_experts(t, a, s);
+        return;
+    }
+    const uint32_t block = (t.group - 1) * t.n_simds + t.simd;
+    if (block < a.n * (a.n_in / kActInputs)) quantise_block(t, a, block);
+}
+
+}  // namespace ds4::gpu::DS4_DIALECT
