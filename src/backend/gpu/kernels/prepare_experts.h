@@ -9,9 +9,11 @@ struct PrepareExpertsShared {
     SharedArray<uint32_t, kMaxListPairs> rank;  // among the pairs of the same expert
 };
 
-// The list of the experts chosen. Every eighth pair of an expert begins an entry; an entry's place is the
-// number of those of lower experts, and those of its own before it.
+// The list of the experts chosen. Every eighth pair of an expert begins an entry (of a step with fewer rows,
+// every n-th: should a row name an expert twice, an entry still has no more pairs than the kernels have
+// columns); an entry's place is the number of those of lower experts, and those of its own before it.
 DS4_FN void list_experts(Thread t, DS4_ARGS PrepareExpertsArgs& a, DS4_SHARED PrepareExpertsShared& s) {
+    const uint32_t most = a.n < 8 ? a.n : 8;  // pairs of an entry
     for (uint32_t p = t.index; p < a.n_pairs; p += t.n_threads) s.expert[p] = a.expert[p];
     group_barrier(t);
     for (uint32_t p = t.index; p < a.n_pairs; p += t.n_threads) {
@@ -24,21 +26,21 @@ DS4_FN void list_experts(Thread t, DS4_ARGS PrepareExpertsArgs& a, DS4_SHARED Pr
         const int32_t expert = s.expert[p];
         if (expert < 0) continue;
         const uint32_t rank = s.rank[p];
-        uint32_t place = rank / 8, n = 0;
+        uint32_t place = rank / most, n = 0;
         for (uint32_t other = 0; other < a.n_pairs; ++other) {
             const int32_t e = s.expert[other];
-            if (e >= 0 && e < expert && s.rank[other] % 8 == 0) ++place;
-            if (e == expert && s.rank[other] / 8 == rank / 8) ++n;
+            if (e >= 0 && e < expert && s.rank[other] % most == 0) ++place;
+            if (e == expert && s.rank[other] / most == rank / most) ++n;
         }
         DS4_GLOBAL ExpertEntry& entry = a.list->entry[place];
-        entry.pair[rank % 8] = static_cast<int32_t>(p);
-        if (rank % 8 != 0) continue;
+        entry.pair[rank % most] = static_cast<int32_t>(p);
+        if (rank % most != 0) continue;
         entry.expert = expert;
         entry.n = static_cast<int32_t>(n);
     }
     if (t.index != 0) return;
     int32_t n_entries = 0;
-    for (uint32_t p = 0; p < a.n_pairs; ++p) n_entries += s.expert[p] >= 0 && s.rank[p] % 8 == 0 ? 1 : 0;
+    for (uint32_t p = 0; p < a.n_pairs; ++p) n_entries += s.expert[p] >= 0 && s.rank[p] % most == 0 ? 1 : 0;
     a.list->n_entries = n_entries;
 }
 
