@@ -148,16 +148,29 @@ struct EmbedArgs {
 
 // What is left of hc_collapse and hc_head after the product with fn: norm, sigmoids, Sinkhorn, the weighted
 // sum of the streams. Grid: (n)
+// Products of fn with a slice of the streams, and the squares of the slice:
+// partial[row][slice] = (fn x, x x). Grid: (slices, parts of kHcRows rows)
+inline constexpr uint32_t kHcSlice = 512;  // inputs of a thread group
+inline constexpr uint32_t kHcRows = 8;     // rows of a thread group
+struct HcDotsArgs {
+    const DS4_GLOBAL uint8_t* fn;     // (n_mix, n_in)
+    const DS4_GLOBAL float* streams;  // (n, n_in)
+    DS4_GLOBAL float* partial;        // (n, slices, n_mix + 1)
+    int64_t row_bytes;                // of fn
+    uint32_t type;                    // quant::Type of fn
+    uint32_t n, n_in, n_mix, n_slices;
+};
+
 struct HcMixArgs {
     const DS4_GLOBAL float* streams;  // (n, n_streams * width)
-    const DS4_GLOBAL float* mix;      // (n, n_mix) products of fn with the streams
+    const DS4_GLOBAL float* partial;  // (n, n_slices, n_mix + 1), of hc_dots
     const DS4_GLOBAL float* base;     // (n_mix)
     const DS4_GLOBAL float* scale;    // (3), at the head (1)
     DS4_GLOBAL float* x;              // (n, width)
     DS4_GLOBAL float* post;           // (n, n_streams); null at the head
     DS4_GLOBAL float* comb;           // (n, n_streams * n_streams)
     const DS4_GLOBAL float* norm;     // (width), of an RmsNorm of x; null: none
-    uint32_t width, n_streams, n_mix;
+    uint32_t width, n_streams, n_mix, n_slices;
     uint32_t sinkhorn_iterations;
     float eps, rms_eps, norm_eps;
 };

@@ -47,10 +47,20 @@ void Lowering::lower(const ops::Embed& op) {
 
 void Lowering::lower(const ops::HcCollapse& op) {
     const HyperConnection& hc = op.hc;
-    const Rows mix{scratch_.take<float>(op.streams.n * hc.fn.n_out), op.streams.n, hc.fn.n_out};
-    product(hc.fn, 1, op.streams, mix);
+    const std::uint32_t n_slices = parts(hc.fn.n_in, kHcSlice);
+    auto* partial = scratch_.take<float>(op.streams.n * n_slices * (hc.fn.n_out + 1));
+    const HcDotsArgs dots{reinterpret_cast<const std::uint8_t*>(hc.fn.data),
+                          op.streams.data,
+                          partial,
+                          static_cast<std::int64_t>(hc.fn.row_bytes),
+                          static_cast<std::uint32_t>(hc.fn.type),
+                          u32(op.streams.n),
+                          u32(hc.fn.n_in),
+                          u32(hc.fn.n_out),
+                          n_slices};
+    launch(Kernel::hc_dots, {n_slices, parts(op.streams.n, kHcRows)}, dots);
     const HcMixArgs args{op.streams.data,
-                         mix.data,
+                         partial,
                          hc.base.data,
                          hc.scale.data,
                          op.x.data,
@@ -60,6 +70,7 @@ void Lowering::lower(const ops::HcCollapse& op) {
                          u32(op.x.width),
                          u32(hc.n_streams),
                          u32(hc.fn.n_out),
+                         n_slices,
                          u32(hc.sinkhorn_iterations),
                          hc.eps,
                          hc.rms_eps,

@@ -16,8 +16,45 @@ DS4_KERNEL(embed, EmbedArgs, NoShared) {
     for (uint32_t m = 0; m < a.n_streams; ++m) streams[m * a.width + i] = v;
 }
 
+struct HcDotsShared {
+    SharedArray<float, kHcRows * kHcSlice> x;
+};
+
+DS4_KERNEL(hc_dots, HcDotsArgs, HcDotsShared) {
+    constexpr uint32_t kParts = kHcSlice / kSimdWidth;
+    const uint32_t first = t.group * kHcSlice, first_row = t.group_y * kHcRows;
+    const uint32_t n_inputs = smaller(a.n_in - first, kHcSlice), n_rows = smaller(a.n - first_row, kHcRows);
+    for (uint32_t i = t.index; i < n_rows * kHcSlice; i += t.n_threads) {
+        const uint32_t row = first_row + i / kHcSlice, at = i % kHcSlice;
+        s.x[i] = at < n_inputs ? a.streams[static_cast<int64_t>(row) * a.n_in + first + at] : 0;
+    }
+    group_barrier(t);
+    for (uint32_t v = t.simd; v <= a.n_mix; v += t.n_simds) {
+        float w[kParts];
+        DS4_UNROLL
+        for (uint32_t j = 0; j < kParts; ++j) {
+            const uint32_t at = j * kSimdWidth + t.lane;
+            w[j] = v < a.n_mix && at < n_inputs
+                       ? weight_value(a.type, a.fn + static_cast<int64_t>(v) * a.row_bytes, first + at)
+                       : 0;
+        }
+        for (uint32_t r = 0; r < n_rows; ++r) {
+            float sum = 0;
+            DS4_UNROLL
+            for (uint32_t j = 0; j < kParts; ++j) {
+                const float x = s.x[r * kHcSlice + j * kSimdWidth + t.lane];
+                sum = fma(v < a.n_mix ? w[j] : x, x, sum);
+            }
+            sum = simd_sum(t, sum);
+            const int64_t slice = static_cast<int64_t>(first_row + r) * a.n_slices + t.group;
+            if (t.lane == 0) a.partial[slice * (a.n_mix + 1) + v] = sum;
+        }
+    }
+}
+
 struct HcMixShared {
     GroupScratch group;
+    SharedArray<float, kMaxStreams*(2 + kMaxStreams) + 1> mix;
     SharedArray<float, kMaxStreams> pre;
     SharedArray<float, kMaxStreams * kMaxStreams> comb;
 };
@@ -38,17 +75,31 @@ DS4_FN void normalise_lines(Thread t, uint32_t n, uint32_t line, uint32_t step, 
     simd_barrier(t);
 }
 
-// A softmax over each row of logits, then Sinkhorn: columns first, then rows and columns in turn. affine(k) =
-// rho * mix[k] * scale[2] + base[k]. By one SIMD-group.
-DS4_FN void mix_comb(Thread t, DS4_ARGS HcMixArgs& a, const DS4_GLOBAL float* mix, float rho,
-                     DS4_SHARED HcMixShared& s) {
+// What all slices say: mix (n_mix), then the sum of squares. A SIMD-group per value.
+DS4_FN void sum_slices(Thread t, DS4_ARGS HcMixArgs& a, DS4_SHARED HcMixShared& s) {
+    const uint32_t stride = a.n_mix + 1;
+    const DS4_GLOBAL float* partial = a.partial + static_cast<int64_t>(t.group) * a.n_slices * stride;
+    for (uint32_t v = t.simd; v < stride; v += t.n_simds) {
+        float sum = 0;
+        for (uint32_t slice = t.lane; slice < a.n_slices; slice += kSimdWidth) {
+            sum += partial[slice * stride + v];
+        }
+        sum = simd_sum(t, sum);
+        if (t.lane == 0) s.mix[v] = sum;
+    }
+    group_barrier(t);
+}
+
+// A softmax over each row of logits, then Sinkhorn: columns first, then rows and columns in turn. By one
+// SIMD-group.
+DS4_FN void mix_comb(Thread t, DS4_ARGS HcMixArgs& a, float rho, DS4_SHARED HcMixShared& s) {
     const uint32_t m = a.n_streams;
     if (t.lane < m) {
         const uint32_t row = t.lane * m;
         float top = 0;
         for (uint32_t k = 0; k < m; ++k) {
             const uint32_t at = 2 * m + row + k;
-            const float v = rho * mix[at] * a.scale[2] + a.base[at];
+            const float v = rho * s.mix[at] * a.scale[2] + a.base[at];
             s.comb[row + k] = v;
             top = k == 0 ? v : larger(top, v);
         }
@@ -64,28 +115,38 @@ DS4_FN void mix_comb(Thread t, DS4_ARGS HcMixArgs& a, const DS4_GLOBAL float* mi
     }
 }
 
+// post and comb of the group's row, for hc_expand. By one SIMD-group.
+DS4_FN void mix_back(Thread t, DS4_ARGS HcMixArgs& a, float rho, DS4_SHARED HcMixShared& s) {
+    const uint32_t m = a.n_streams;
+    if (t.lane < m) {
+        const float v = rho * s.mix[m + t.lane] * a.scale[1] + a.base[m + t.lane];
+        a.post[static_cast<int64_t>(t.group) * m + t.lane] = 2 * sigmoid(v);
+    }
+    mix_comb(t, a, rho, s);
+    for (uint32_t i = t.lane; i < m * m; i += kSimdWidth) {
+        a.comb[static_cast<int64_t>(t.group) * m * m + i] = s.comb[i];
+    }
+}
+
+// The first SIMD-group mixes post and comb while the others collapse the streams.
 DS4_KERNEL(hc_mix, HcMixArgs, HcMixShared) {
     const uint32_t m = a.n_streams;
     const DS4_GLOBAL float* streams = a.streams + static_cast<int64_t>(t.group) * m * a.width;
-    const DS4_GLOBAL float* mix = a.mix + static_cast<int64_t>(t.group) * a.n_mix;
-    const float rho = inverse_rms(t, streams, m * a.width, a.rms_eps, s.group);
-    if (t.index < m) s.pre[t.index] = sigmoid(rho * mix[t.index] * a.scale[0] + a.base[t.index]) + a.eps;
-    if (a.post != nullptr && t.simd == 0) {
-        if (t.lane < m) {
-            const float v = rho * mix[m + t.lane] * a.scale[1] + a.base[m + t.lane];
-            a.post[static_cast<int64_t>(t.group) * m + t.lane] = 2 * sigmoid(v);
-        }
-        mix_comb(t, a, mix, rho, s);
-        for (uint32_t i = t.lane; i < m * m; i += kSimdWidth) {
-            a.comb[static_cast<int64_t>(t.group) * m * m + i] = s.comb[i];
-        }
-    }
+    sum_slices(t, a, s);
+    const float rho = 1.0f / sqrt(s.mix[a.n_mix] / static_cast<float>(m * a.width) + a.rms_eps);
+    if (t.index < m) s.pre[t.index] = sigmoid(rho * s.mix[t.index] * a.scale[0] + a.base[t.index]) + a.eps;
     group_barrier(t);
+    const bool mixes_back = a.post != nullptr;
     DS4_GLOBAL float* x = a.x + static_cast<int64_t>(t.group) * a.width;
-    for (uint32_t i = t.index; i < a.width; i += t.n_threads) {
-        float sum = 0;
-        for (uint32_t k = 0; k < m; ++k) sum = fma(s.pre[k], streams[k * a.width + i], sum);
-        x[i] = sum;
+    if (mixes_back && t.simd == 0) {
+        mix_back(t, a, rho, s);
+    } else {
+        const uint32_t others = mixes_back ? kSimdWidth : 0;
+        for (uint32_t i = t.index - others; i < a.width; i += t.n_threads - others) {
+            float sum = 0;
+            for (uint32_t k = 0; k < m; ++k) sum = fma(s.pre[k], streams[k * a.width + i], sum);
+            x[i] = sum;
+        }
     }
     if (a.norm == nullptr) return;
     group_barrier(t);
