@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -60,12 +61,15 @@ class Lowering {
     std::vector<Launch> launches_;
 };
 
-// Shapes of grids.
+// Shapes of grids, and a scale.
 inline std::uint32_t u32(std::int64_t n) {
     return static_cast<std::uint32_t>(n);
 }
 inline std::uint32_t parts(std::int64_t n, std::int64_t of) {
     return u32((n + of - 1) / of);
+}
+inline float inverse_root(std::int64_t n) {
+    return static_cast<float>(1.0 / std::sqrt(static_cast<double>(n)));
 }
 inline constexpr std::int64_t kThreads = 256;  // of a group
 inline constexpr std::int64_t kSimds = 8;      // of such a group
