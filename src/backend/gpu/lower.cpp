@@ -3,6 +3,7 @@
 // The operations on rows, streams and histories; products and experts are in lower_products.cpp, attention
 // and its selection in lower_attention.cpp.
 namespace ds4::gpu {
+
 std::span<const Launch> Lowering::run(std::span<const ops::Op> ops) {
     launches_.clear();
     scratch_.release_old();
