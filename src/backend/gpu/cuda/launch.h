@@ -38,8 +38,8 @@ inline const DeviceShape& device_shape() {
 
 // A launch that may begin before the one ahead of it in the stream has ended (the kernel waits by itself).
 template <class... Params, class... Values>
-cudaError_t launch(void (*kernel)(Params...), std::uint32_t blocks, std::uint32_t threads,
-                   std::uint32_t shared, cudaStream_t stream, const Values&... values) {
+cudaError_t launch(void (*kernel)(Params...), dim3 blocks, std::uint32_t threads, std::uint32_t shared,
+                   cudaStream_t stream, const Values&... values) {
     if (const cudaError_t error =
             cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                  cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
@@ -50,7 +50,7 @@ cudaError_t launch(void (*kernel)(Params...), std::uint32_t blocks, std::uint32_
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(blocks);
+    config.gridDim = blocks;
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared;
     config.stream = stream;
