@@ -48,12 +48,6 @@ DS4_DEVICE void store16(uint8_t* to, uint4 v) {
     *reinterpret_cast<uint4*>(to) = v;
 }
 
-DS4_DEVICE float power_of_two(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 // Two softmaxes become one: what each is multiplied by.
 struct Merge {
     float top, sum, of_all, of_piece;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "backend/gpu/cuda/ptx.h"
+#include "backend/gpu/cuda/half_math.h"
 #include "backend/gpu/kernels/kv_rows.h"
 
 // Stored rows of the KV state (kernels/kv_rows.h) as halves for the matrix units. Values on the FP8 and FP4
@@ -20,11 +20,6 @@ DS4_DEVICE void load_words(const uint8_t* p, uint32_t (&out)[n]) {
     for (int i = 0; i < n; ++i) out[i] = __funnelshift_r(w[i], w[i + 1], 8 * misplaced);
 }
 
-DS4_DEVICE uint32_t multiply_halves(uint32_t a, uint32_t b) {
-    uint32_t c;
-    asm("mul.f16x2 %0, %1, %2;" : "=r"(c) : "r"(a), "r"(b));
-    return c;
-}
 DS4_DEVICE uint32_t half_twice(float x) {
     return pack_halves(x, x);
 }
@@ -120,23 +115,6 @@ DS4_DEVICE uint4 stored_halves(const KvFormatArgs& f, const uint8_t* row, uint32
         }
     }
     return make_uint4(out[0], out[1], out[2], out[3]);
-}
-
-// ---- from shared memory
-
-// Four 8 x 8 matrices of halves: lane 8 i + r names row r of matrix i; lane 4g + q gets of each the pair
-// (row g, columns 2q, 2q + 1), transposed (rows 2q, 2q + 1, column g).
-DS4_DEVICE void load_matrices(uint32_t (&m)[4], uint32_t row_address) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
-                 : "r"(row_address)
-                 : "memory");
-}
-DS4_DEVICE void load_matrices_transposed(uint32_t (&m)[4], uint32_t row_address) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(m[0]), "=r"(m[1]), "=r"(m[2]), "=r"(m[3])
-                 : "r"(row_address)
-                 : "memory");
 }
 
 }  // namespace ds4::gpu::cuda
