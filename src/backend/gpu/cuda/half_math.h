@@ -2,7 +2,7 @@
 
 #include "backend/gpu/cuda/ptx.h"
 
-// Instructions of attention and the indexer beside those of ptx.h.
+// Instructions of attention beside those of ptx.h.
 namespace ds4::gpu::cuda {
 
 DS4_DEVICE uint32_t multiply_halves(uint32_t a, uint32_t b) {
