@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "backend/gpu/cuda/attention.h"
 #include "backend/gpu/cuda/check.h"
 #include "backend/gpu/cuda/entries.h"
 #include "backend/gpu/cuda/uploader.h"
@@ -201,6 +202,8 @@ class CudaDevice final : public Device {
 
     void start(const Launch& launch) {
         const cuda::Entry entry = cuda::entry(launch.kernel);
+        cudaError_t status = cudaSuccess;
+        if (cuda::launch_attention(launch, stream_.get(), status)) return check(status, entry.name);
         void* args[] = {const_cast<std::byte*>(launch.args.data())};
         // It may begin before the one ahead of it has ended: it waits by itself (entries.cu).
         cudaLaunchAttribute attribute{};

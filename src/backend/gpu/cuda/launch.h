@@ -13,6 +13,7 @@ struct DeviceShape {
     std::uint32_t shared_per_block = 0;           // bytes, with opt-in
     std::uint32_t shared_reserved = 0;            // bytes of each block that the system takes
     bool has_wgmma = false;                       // sm_90: warpgroup products
+    bool has_dependent_launch = false;            // sm_90 and later
 };
 
 // Of the current device; read once.
@@ -31,6 +32,7 @@ inline const DeviceShape& device_shape() {
         s.shared_per_block = read(cudaDevAttrMaxSharedMemoryPerBlockOptin);
         s.shared_reserved = read(cudaDevAttrReservedSharedMemoryPerBlock);
         s.has_wgmma = read(cudaDevAttrComputeCapabilityMajor) == 9;
+        s.has_dependent_launch = read(cudaDevAttrComputeCapabilityMajor) >= 9;
         return s;
     }();
     return shape;
@@ -48,7 +50,7 @@ cudaError_t launch(void (*kernel)(Params...), dim3 blocks, std::uint32_t threads
     }
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
+    attribute.val.programmaticStreamSerializationAllowed = device_shape().has_dependent_launch ? 1 : 0;
     cudaLaunchConfig_t config{};
     config.gridDim = blocks;
     config.blockDim = dim3(threads);
