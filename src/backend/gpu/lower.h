@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -118,7 +119,7 @@ class Lowering {
     Buffer codebook_;  // of IQ2_XXS
 };
 
-// Shapes of grids.
+// Shapes of grids, and a scale.
 inline std::uint32_t u32(std::int64_t n) {
     return static_cast<std::uint32_t>(n);
 }
@@ -131,6 +132,9 @@ inline const std::uint8_t* bytes_at(const std::byte* p) {
 // Rows that the backend keeps as halves, from `first` on: in the first half of the room they have.
 inline std::uint16_t* halves_at(Rows rows, std::int64_t first) {
     return reinterpret_cast<std::uint16_t*>(rows.row(first));
+}
+inline float inverse_root(std::int64_t n) {
+    return static_cast<float>(1.0 / std::sqrt(static_cast<double>(n)));
 }
 inline constexpr std::int64_t kGeneratedRows = 16;  // that products take at a time
 inline constexpr std::int64_t kThreads = 256;       // of a group

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "backend/gpu/cuda/attention.h"
 #include "backend/gpu/cuda/check.h"
 #include "backend/gpu/cuda/entries.h"
 #include "backend/gpu/cuda/uploader.h"
@@ -206,6 +207,8 @@ class CudaDevice final : public Device {
         if (entry.launch != nullptr) {
             return check(entry.launch(launch.args.data(), stream_.get()), entry.name);
         }
+        cudaError_t status = cudaSuccess;
+        if (cuda::launch_attention(launch, stream_.get(), status)) return check(status, entry.name);
         void* args[] = {const_cast<std::byte*>(launch.args.data())};
         // It may begin before the one ahead of it has ended: it waits by itself (entries.cu).
         cudaLaunchAttribute attribute{};

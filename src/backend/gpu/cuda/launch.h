@@ -13,6 +13,7 @@ struct DeviceShape {
     std::uint32_t shared_per_block = 0;           // bytes, with opt-in
     std::uint32_t shared_reserved = 0;            // bytes of each block that the system takes
     bool has_wgmma = false;                       // sm_90: warpgroup products
+    bool has_dependent_launch = false;            // sm_90 and later
 };
 
 // Of the current device; read once.
@@ -31,6 +32,7 @@ inline const DeviceShape& device_shape() {
         s.shared_per_block = read(cudaDevAttrMaxSharedMemoryPerBlockOptin);
         s.shared_reserved = read(cudaDevAttrReservedSharedMemoryPerBlock);
         s.has_wgmma = read(cudaDevAttrComputeCapabilityMajor) == 9;
+        s.has_dependent_launch = read(cudaDevAttrComputeCapabilityMajor) >= 9;
         return s;
     }();
     return shape;
@@ -38,8 +40,8 @@ inline const DeviceShape& device_shape() {
 
 // A launch that may begin before the one ahead of it in the stream has ended (the kernel waits by itself).
 template <class... Params, class... Values>
-cudaError_t launch(void (*kernel)(Params...), std::uint32_t blocks, std::uint32_t threads,
-                   std::uint32_t shared, cudaStream_t stream, const Values&... values) {
+cudaError_t launch(void (*kernel)(Params...), dim3 blocks, std::uint32_t threads, std::uint32_t shared,
+                   cudaStream_t stream, const Values&... values) {
     if (const cudaError_t error =
             cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                  cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
@@ -48,9 +50,9 @@ cudaError_t launch(void (*kernel)(Params...), std::uint32_t blocks, std::uint32_
     }
     cudaLaunchAttribute attribute{};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
+    attribute.val.programmaticStreamSerializationAllowed = device_shape().has_dependent_launch ? 1 : 0;
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(blocks);
+    config.gridDim = blocks;
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared;
     config.stream = stream;
