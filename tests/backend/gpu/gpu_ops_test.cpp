@@ -20,6 +20,12 @@ TEST(Cuda, IsThere) {
 
 using Parameters = std::tuple<GpuUnderTest, OpCase>;
 
+// Attention on matrix units takes queries and the weights of rows as halves: bench/gpu/attention_bench saw
+// 4e-4 of the norm, and the worst of some thousand results is several times that.
+double least_tolerance(const GpuUnderTest& device, const OpCase& op) {
+    return !device.is_emulated && op.name.starts_with("attention") ? 3e-3 : 0;
+}
+
 class GpuOps : public testing::TestWithParam<Parameters> {};
 
 TEST_P(GpuOps, AgreesWithReference) {
@@ -28,7 +34,7 @@ TEST_P(GpuOps, AgreesWithReference) {
     // Fibres take their time: fewer rounds on the emulated device.
     const int n_seeds = device.is_emulated ? std::min(op.n_seeds, 3) : op.n_seeds;
     for (int seed = 1; seed <= n_seeds && !HasFatalFailure(); ++seed) {
-        compare_with_reference(op, *backend, seed);
+        compare_with_reference(op, *backend, seed, least_tolerance(device, op));
     }
 }
 
