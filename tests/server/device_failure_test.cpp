@@ -38,13 +38,15 @@ using test::HttpAnswer;
 using test::HttpClient;
 using Json = nlohmann::json;
 
+constexpr int kLayers = 3;
+
 class DeviceFailure : public testing::Test {
   protected:
     DeviceFailure() {
         log::set_level(log::Level::off);
         faults().n_opened = 0;
         synth::SynthOptions model = test::small_model(directory_ / "small.gguf");
-        model.config.num_hidden_layers = 3;
+        model.config.num_hidden_layers = kLayers;
         synth::write_model(model);
         EngineOptions options;
         options.model = model.out;
@@ -109,10 +111,10 @@ TEST_F(DeviceFailure, TheNextRequestIsAnsweredAsBeforeFromTheDisk) {
     for (int i = 0; i < 2000 && health() != 200; ++i) std::this_thread::sleep_for(5ms);
     EXPECT_EQ(faults().n_opened, 2);
 
-    // A device that has no room for what is on the disk does not cost the file.
-    faults().has_no_memory = true;
+    // A device with room for a session, but not for what is on the disk, does not cost the file.
+    faults().n_allocations_left = kLayers;
     EXPECT_EQ(post(ask(kPrompt, 2)).status, 503);
-    faults().has_no_memory = false;
+    faults().n_allocations_left = test::Faults::kMany;
     const Json after = Json::parse(post(ask(kPrompt, 2)).body);
     ASSERT_TRUE(after.contains("choices")) << after.dump();
     EXPECT_EQ(after["choices"][0]["text"], before["choices"][0]["text"]);
@@ -121,9 +123,9 @@ TEST_F(DeviceFailure, TheNextRequestIsAnsweredAsBeforeFromTheDisk) {
 
 TEST_F(DeviceFailure, AFullDeviceFailsTheRequestAndNothingElse) {
     const Json before = Json::parse(post(ask(kPrompt, 2)).body);
-    faults().has_no_memory = true;
+    faults().n_allocations_left = 0;
     const HttpAnswer full = post(ask("Something", 2));
-    faults().has_no_memory = false;
+    faults().n_allocations_left = test::Faults::kMany;
     EXPECT_EQ(full.status, 503);
     EXPECT_NE(full.body.find("use a shorter --ctx"), std::string::npos) << full.body;
     EXPECT_EQ(health(), 200);

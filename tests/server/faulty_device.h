@@ -10,9 +10,10 @@ namespace ds4::test {
 
 // What a test does to the GPU that the engine runs on.
 struct Faults {
-    std::atomic<bool> fails_next{false};     // the next launches fail, and everything after them
-    std::atomic<int> n_failed_opens{0};      // so many times there is no device
-    std::atomic<bool> has_no_memory{false};  // every allocation fails
+    static constexpr int kMany = 1'000'000;
+    std::atomic<bool> fails_next{false};         // the next launches fail, and everything after them
+    std::atomic<int> n_failed_opens{0};          // so many times there is no device
+    std::atomic<int> n_allocations_left{kMany};  // the device is full after so many
     std::atomic<int> n_opened{0};
 };
 
@@ -28,7 +29,8 @@ class FaultyDevice final : public gpu::Device {
     std::optional<DeviceMemory> memory() const override { return device_->memory(); }
     void* allocate(std::size_t bytes) override {
         check();
-        if (faults_.has_no_memory) throw DeviceMemoryError("the GPU is full; use a shorter --ctx");
+        if (faults_.n_allocations_left-- <= 0)
+            throw DeviceMemoryError("the GPU is full; use a shorter --ctx");
         return device_->allocate(bytes);
     }
     void release(void* memory) noexcept override { device_->release(memory); }
