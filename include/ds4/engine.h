@@ -107,8 +107,15 @@ class Engine {
     };
     // Appends tokens to several sessions in one batch of at most max_batch rows; afterwards each session's
     // logits() are those after its last token. Which sessions share a step never changes a bit of any result.
-    // Throws ContextError, Error (a token out of the vocabulary, too many rows) before anything has changed.
+    // Throws ContextError, Error (a token out of the vocabulary, too many rows) before anything has changed,
+    // and so DeviceMemoryError: there is no room for what the sessions would hold. After a DeviceError the
+    // device is gone, and with it all sessions and checkpoints: see restart().
     void step(std::span<const Work> work);
+
+    // Opens the device anew and places the weights again. No session, checkpoint or loader may exist, and
+    // none can be made until it has worked. Not during a step. Throws DeviceError (it may work later), Error
+    // (a session or a checkpoint is left).
+    void restart();
 
     std::int64_t max_batch() const;
 

@@ -30,13 +30,13 @@ std::span<const float> Checkpoint::logits() const {
 }
 
 void Checkpoint::read_rows(std::int64_t from, std::span<std::byte> out) const {
-    ds4::read_rows(impl_->engine.layout, *impl_->engine.backend, impl_->kv, from, out.data());
+    ds4::read_rows(impl_->engine.layout, *impl_->engine.running().backend, impl_->kv, from, out.data());
 }
 
 // ---- CheckpointLoader ----
 
 struct CheckpointLoader::Impl {
-    explicit Impl(Engine::Impl& e) : engine(e), builder(e.layout, *e.backend, e.meter) {}
+    explicit Impl(Engine::Impl& e) : engine(e), builder(e.layout, *e.running().backend, e.meter) {}
 
     Engine::Impl& engine;
     KvBuilder builder;

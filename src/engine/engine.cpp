@@ -64,29 +64,41 @@ std::optional<DevicePlan> make_plan(const gguf::File& file, const Config& config
 
 }  // namespace
 
+Engine::Impl::Running::Running(const Impl& engine)
+    : backend(make_backend(engine.options)),
+      profiler(engine.options.profile ? static_cast<ProfilingBackend*>(backend.get()) : nullptr),
+      plan(make_plan(engine.file, engine.config, engine.layout, engine.options, *backend)),
+      store(engine.file, *backend),
+      weights(store.load_trunk(engine.config)),
+      forward(*backend, engine.config, weights, engine.forward_options) {
+    if (profiler == nullptr) return;
+    forward.probe = [this, &config = engine.config](std::int64_t layer, Rows) {
+        profiler->enter(section_of(config, layer));
+    };
+}
+
 Engine::Impl::Impl(const EngineOptions& o)
     : options(o),
       file(gguf::File::open(o.model)),
       config(Config::from_gguf(file)),
       tokenizer(load_tokenizer(file, config)),
-      backend(make_backend(o)),
       forward_options{o.max_batch, o.kv_rounding, kv_format(o)},
       layout(config, config.ratios, forward_options.kv_format),
-      plan(make_plan(file, config, layout, o, *backend)),
-      store(file, *backend),
-      weights(store.load_trunk(config)),
-      forward(*backend, config, weights, forward_options),
+      running_or_null(std::make_unique<Running>(*this)),
+      description(running_or_null->backend->description()),
       fingerprint(ds4::kv_fingerprint(file, forward_options)) {
     info.name = file.find_string("general.name").value_or(o.model.filename().string());
     info.vocab = config.vocab;
     info.max_context = o.max_context > 0 ? o.max_context : config.max_context;
     info.n_layers = config.n_layers;
-    info.expert_bits = bits_of(weights.layers.front().moe.routed.gate.type);
+    info.expert_bits = bits_of(running_or_null->weights.layers.front().moe.routed.gate.type);
     info.effort_scheme = file.find_string("deepseek4.effort_scheme").value_or("");
-    if (o.profile) {
-        profiler = static_cast<ProfilingBackend*>(backend.get());
-        forward.probe = [this](std::int64_t layer, Rows) { profiler->enter(section_of(config, layer)); };
-    }
+}
+
+Engine::Impl::Running& Engine::Impl::running() const {
+    if (running_or_null == nullptr)
+        throw DeviceError(description + ": has failed and could not be restarted");
+    return *running_or_null;
 }
 
 std::unique_ptr<Engine> Engine::open(const EngineOptions& options) {
@@ -100,10 +112,10 @@ const ModelInfo& Engine::info() const {
     return impl_->info;
 }
 std::string Engine::backend_description() const {
-    return impl_->backend->description();
+    return impl_->description;
 }
 bool Engine::has_device_memory() const {
-    return impl_->backend->memory().has_value();
+    return impl_->running().backend->memory().has_value();
 }
 bool Engine::has_tokenizer() const {
     return impl_->tokenizer.has_value();
@@ -144,7 +156,7 @@ std::unique_ptr<Session> Engine::new_session(std::int64_t context) {
 std::unique_ptr<Session> Engine::resume(std::span<const CheckpointPtr> points, std::int64_t context) {
     const std::int64_t n = impl_->check_context(context);
     auto session = std::make_unique<Session::Impl>(
-        *this, std::make_unique<KvState>(impl_->layout, *impl_->backend, impl_->meter), n);
+        *this, std::make_unique<KvState>(impl_->layout, *impl_->running().backend, impl_->meter), n);
     if (!points.empty()) {
         const Checkpoint::Impl& last = *points.back()->impl_;
         if (last.kv.n_tokens > n) session->check_room(last.kv.n_tokens);
@@ -156,7 +168,8 @@ std::unique_ptr<Session> Engine::resume(std::span<const CheckpointPtr> points, s
 }
 
 std::vector<OpProfile> Engine::take_profile() {
-    return impl_->profiler != nullptr ? impl_->profiler->take() : std::vector<OpProfile>{};
+    ProfilingBackend* const profiler = impl_->running().profiler;
+    return profiler != nullptr ? profiler->take() : std::vector<OpProfile>{};
 }
 
 std::size_t Engine::kv_bytes() const {
@@ -216,11 +229,11 @@ void Engine::Impl::finish(std::span<const Work> work) {
             continue;
         }
         for (std::int64_t row = 0; row < segment.n_rows; ++row) {
-            forward.logits(segment.first_row + row, 1, logits.data());
+            running().forward.logits(segment.first_row + row, 1, logits.data());
             (*work[i].on_logits)(segment.start + row, logits);
         }
     }
-    forward.logits(last_rows);
+    running().forward.logits(last_rows);
     for (std::size_t i = 0; i < work.size(); ++i) {
         if (segments[i].n_rows != 0) work[i].session->impl_->mark_sometimes();
     }
@@ -231,9 +244,21 @@ void Engine::step(std::span<const Work> work) {
     impl_->check(work);
     impl_->collect(work);
     if (impl_->tokens.empty()) return;
-    if (impl_->profiler != nullptr) impl_->profiler->enter("embedding");
-    impl_->forward.run({impl_->tokens, impl_->positions, impl_->segments}, impl_->states);
-    impl_->finish(work);
+    Impl::Running& on = impl_->running();
+    if (on.profiler != nullptr) on.profiler->enter("embedding");
+    on.forward.run({impl_->tokens, impl_->positions, impl_->segments}, impl_->states);
+    try {
+        impl_->finish(work);
+    } catch (const DeviceMemoryError& error) {
+        throw DeviceError(error.what());  // the sessions are not what they were
+    }
+}
+
+void Engine::restart() {
+    const std::lock_guard lock(impl_->step_mutex);
+    if (*impl_->meter != 0) throw Error("the engine cannot restart while there are sessions or checkpoints");
+    impl_->running_or_null.reset();  // its memory is needed
+    impl_->running_or_null = std::make_unique<Impl::Running>(*impl_);
 }
 
 }  // namespace ds4

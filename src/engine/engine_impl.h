@@ -20,18 +20,26 @@ class ProfilingBackend;
 struct Engine::Impl {
     explicit Impl(const EngineOptions& o);
 
+    // What is lost with the device, and made again by restart().
+    struct Running {
+        explicit Running(const Impl& engine);
+
+        std::unique_ptr<Backend> backend;
+        ProfilingBackend* profiler;      // the backend, if it is one
+        std::optional<DevicePlan> plan;  // of a device with memory of its own
+        WeightStore store;
+        Weights weights;
+        Forward forward;
+    };
+
     EngineOptions options;
     gguf::File file;
     Config config;
     std::optional<tokenizer::Tokenizer> tokenizer;
-    std::unique_ptr<Backend> backend;
-    ProfilingBackend* profiler = nullptr;  // the backend, if it is one
     ForwardOptions forward_options;
     KvLayout layout;
-    std::optional<DevicePlan> plan;  // of a device with memory of its own
-    WeightStore store;
-    Weights weights;
-    Forward forward;
+    std::unique_ptr<Running> running_or_null;  // nullptr: a restart has failed
+    std::string description;                   // of the backend
     std::shared_ptr<KvMeter> meter = std::make_shared<KvMeter>(0);
     std::string fingerprint;
     ModelInfo info;
@@ -44,6 +52,7 @@ struct Engine::Impl {
     std::vector<KvState*> states;
     std::vector<HeadRow> last_rows;  // of the sessions that want no others
 
+    Running& running() const;                                // throws DeviceError
     std::int64_t check_context(std::int64_t context) const;  // 0: the most there is
     void check_token(TokenId token) const;
     void check(std::span<const Work> work) const;

@@ -105,7 +105,7 @@ std::int64_t Session::rewind(std::int64_t n) {
         throw Error("cannot rewind a session of " + std::to_string(n_tokens()) + " tokens to " +
                     std::to_string(n));
     }
-    if (n == n_tokens()) return n;
+    if (n == n_tokens() && n > 0) return n;  // an empty one may hold what a failed step has left
     auto& points = impl_->points;
     while (!points.empty() && points.back()->n_tokens() > n) points.pop_back();
     if (points.empty()) {

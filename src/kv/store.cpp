@@ -180,6 +180,9 @@ std::optional<Store::Loaded> Store::load(const Found& found) {
             at = name;
             load_piece(name, loading);
         }
+    } catch (const DeviceError& error) {  // the file is not to blame
+        is_lost = true;
+        options_.log(directory_.path_of(at).string() + ": cannot be loaded now: " + error.what());
     } catch (const Error& error) {
         why = error.what();
     } catch (const std::exception& error) {  // no memory; the file may be fine

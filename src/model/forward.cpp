@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "ds4/error.h"
+
 namespace ds4 {
 
 Block::Block(Backend& backend, const Config& config, const ForwardOptions& options)
@@ -145,6 +147,19 @@ Forward::Forward(Backend& backend, const Config& config, const Weights& weights,
 
 void Forward::run(const BatchRows& batch, std::span<KvState* const> states) {
     for (std::size_t i = 0; i < states.size(); ++i) states[i]->reserve(batch.segments[i].n_rows);
+    try {
+        run_layers(batch, states);
+    } catch (const DeviceMemoryError& error) {
+        throw DeviceError(error.what());
+    }
+    for (std::size_t i = 0; i < states.size(); ++i) {
+        const Segment& segment = batch.segments[i];
+        states[i]->advance(batch.tokens.subspan(static_cast<std::size_t>(segment.first_row),
+                                                static_cast<std::size_t>(segment.n_rows)));
+    }
+}
+
+void Forward::run_layers(const BatchRows& batch, std::span<KvState* const> states) {
     history_.resize(states.size());
     n_rows_ = batch.n_rows();
     const Rows s = streams();
@@ -158,11 +173,6 @@ void Forward::run(const BatchRows& batch, std::span<KvState* const> states) {
     }
     if (probe) probe(config_.n_layers, s);
     backend_.flush();
-    for (std::size_t i = 0; i < states.size(); ++i) {
-        const Segment& segment = batch.segments[i];
-        states[i]->advance(batch.tokens.subspan(static_cast<std::size_t>(segment.first_row),
-                                                static_cast<std::size_t>(segment.n_rows)));
-    }
 }
 
 void Forward::logits(std::int64_t first, std::int64_t n, float* host) {

@@ -59,8 +59,8 @@ class Forward {
     Forward(Backend& backend, const Config& config, const Weights& weights, const ForwardOptions& options);
 
     // Appends every segment's tokens to its state (states[i] belongs to batch.segments[i]; their n_tokens
-    // must equal the segment's start). At most max_rows rows. Throws std::bad_alloc before anything has
-    // changed.
+    // must equal the segment's start). At most max_rows rows. Throws std::bad_alloc or
+    // DeviceMemoryError before anything has changed; DeviceError, also for want of memory, in the middle.
     void run(const BatchRows& batch, std::span<KvState* const> states);
 
     // Streams after the last layer of the step's rows: (n_rows, M * E) in backend memory, until the next
@@ -80,6 +80,8 @@ class Forward {
     const Workspace& workspace() const { return work_; }
 
   private:
+    void run_layers(const BatchRows& batch, std::span<KvState* const> states);
+
     Backend& backend_;
     const Config& config_;
     const Weights& weights_;

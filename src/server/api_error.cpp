@@ -90,6 +90,10 @@ int http_status(ErrorKind kind) {
     return row_of(kind).status;
 }
 
+std::string retry_after(ErrorKind kind) {
+    return kind == ErrorKind::queue_full ? "5" : kind == ErrorKind::unavailable ? "2" : "";
+}
+
 std::string error_type(const ApiError& error, Dialect dialect) {
     const Row row = row_of(error.kind);
     return dialect == Dialect::anthropic ? row.anthropic_type : row.openai_type;

@@ -24,7 +24,7 @@ enum class ErrorKind : std::uint8_t {
     header_too_large,  // 431
     queue_full,        // 429
     internal,          // 500
-    unavailable,       // 503: loading or shutting down
+    unavailable,       // 503: loading, shutting down, or the GPU failed
 };
 
 struct ApiError : Error {
@@ -45,6 +45,8 @@ ApiError unsupported_field(const std::string& field, const std::string& what);
 ApiError context_overflow(const std::string& param, std::int64_t n_prompt_tokens, std::int64_t n_context);
 
 int http_status(ErrorKind kind);
+// Seconds after which to try again; empty: that would not help.
+std::string retry_after(ErrorKind kind);
 
 // The JSON body of an error response.
 std::string error_body(const ApiError& error, Dialect dialect, const std::string& request_id);

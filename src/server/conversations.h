@@ -44,6 +44,7 @@ class ParkedConversations {
     void remove(const Conversation* conversation);
     // Frees some memory: far points first, then the conversation. False if there is nothing left.
     bool shrink();
+    void clear() { parked_.clear(); }
 
     std::size_t size() const { return parked_.size(); }
     const std::list<Conversation>& all() const { return parked_; }

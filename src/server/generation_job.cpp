@@ -303,6 +303,8 @@ void GenerationJob::answer_failure(const ApiError& failure) {
     context_.metrics.count_request(start_.label, response.status);
     response.headers = start_.headers;
     response.headers.emplace_back("Content-Type", "application/json");
+    const std::string wait = retry_after(shown.kind);
+    if (!wait.empty()) response.headers.emplace_back("Retry-After", wait);
     // The engine is deterministic: what failed inside will fail again, and SDKs would try three times.
     if (shown.kind == ErrorKind::internal) response.headers.emplace_back("x-should-retry", "false");
     response.body = error_body(shown, start_.dialect, id());

@@ -4,6 +4,8 @@
 #include <exception>
 #include <utility>
 
+#include "server/log.h"
+
 namespace ds4::server {
 namespace {
 
@@ -14,6 +16,10 @@ constexpr std::chrono::milliseconds kStatusInterval{50};
 
 ApiError shutting_down() {
     return {ErrorKind::unavailable, "The server is shutting down. Try again later."};
+}
+
+ApiError gpu_down() {
+    return {ErrorKind::unavailable, "The GPU failed and could not be restarted yet. Try again later."};
 }
 
 std::string megabytes(std::size_t bytes) {
@@ -32,7 +38,11 @@ SchedulerStatus::Slot::Phase phase_of(const Slot& slot) {
 
 Scheduler::Scheduler(Engine& engine, const SchedulerOptions& options, Checkpointer& checkpointer,
                      std::function<void(const StepReport&)> on_step)
-    : engine_(engine), options_(options), checkpointer_(checkpointer), on_step_(std::move(on_step)) {
+    : engine_(engine),
+      options_(options),
+      checkpointer_(checkpointer),
+      on_step_(std::move(on_step)),
+      kv_limit_(options.kv_bytes) {
     const std::size_t least = engine.kv_bytes_for(options.context);
     if (options.kv_bytes < least) {
         throw Error("--kv-ram-mb " + megabytes(options.kv_bytes) + " holds no session of --ctx " +
@@ -55,6 +65,7 @@ void Scheduler::submit(std::shared_ptr<Job> job) {
     {
         const std::lock_guard lock(mutex_);
         if (is_stopping_) throw shutting_down();
+        if (health_ == Health::down) throw gpu_down();
         if (queue_.size() >= options_.max_queue) {
             throw ApiError(
                 ErrorKind::queue_full,
@@ -119,13 +130,12 @@ void Scheduler::run() {
             if (is_cut_) break;
             seen_wakes = n_wakes_;
         }
-        drop_cancelled();
-        take_readings();
-        release_followers();
-        resume_stalled();
-        admit();
-        publish_status_sometimes();
-        if (step()) continue;
+        try {
+            if (turn()) continue;
+        } catch (const DeviceError& error) {
+            recover(error.what());
+            continue;
+        }
         if (is_changed_) continue;
         std::unique_lock lock(mutex_);
         changed_.wait(lock, [&] { return n_wakes_ != seen_wakes || is_cut_; });
@@ -133,15 +143,31 @@ void Scheduler::run() {
     finish_all();
 }
 
+bool Scheduler::turn() {
+    drop_cancelled();
+    take_readings();
+    release_followers();
+    resume_stalled();
+    admit();
+    publish_status_sometimes();
+    return step();
+}
+
 void Scheduler::finish_all() {
     const ApiError failure = shutting_down();
-    for (Slot& slot : slots_) {
-        if (slot.job != nullptr) finish(slot, &failure);
+    try {
+        for (Slot& slot : slots_) {
+            if (slot.job != nullptr) finish(slot, &failure);
+        }
+        for (Slot& slot : slots_) {
+            if (slot.session == nullptr) continue;  // of a GPU that is down
+            checkpointer_.save_end(slot.session->mark(), slot.n_saved, slot.visible, kv::Reason::shutdown);
+        }
+    } catch (const DeviceError& error) {
+        log::error("GPU failed", {{"error", error.what()}});
+        drop_sessions();
     }
-    while (const auto job = take_queued()) job->on_end(&failure);
-    for (Slot& slot : slots_) {
-        checkpointer_.save_end(slot.session->mark(), slot.n_saved, slot.visible, kv::Reason::shutdown);
-    }
+    fail_queued(failure);
     // Clients may have left what is being read for them, and it would wake us when we are gone.
     if (checkpointer_.has_disk()) checkpointer_.disk().finish_reading();
     publish_status();
@@ -152,6 +178,11 @@ void Scheduler::guarded(Slot& slot, const std::function<void()>& action) {
         action();
     } catch (const ApiError& error) {
         finish(slot, &error);
+    } catch (const DeviceMemoryError& error) {
+        const ApiError failure(ErrorKind::unavailable, error.what());
+        finish(slot, &failure);
+    } catch (const DeviceError&) {
+        throw;  // of everybody
     } catch (const std::exception& error) {
         const ApiError failure(ErrorKind::internal, error.what());
         finish(slot, &failure);
@@ -168,6 +199,7 @@ void Scheduler::publish_status() {
     SchedulerStatus status;
     for (const Slot& slot : slots_) {
         SchedulerStatus::Slot& out = status.slots.emplace_back();
+        if (slot.session == nullptr) continue;  // of a GPU that is down
         out.phase = phase_of(slot);
         out.n_tokens = slot.session->n_tokens();
         out.bytes = slot.session->bytes();

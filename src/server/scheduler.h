@@ -28,7 +28,12 @@ struct SchedulerOptions {
     std::chrono::milliseconds max_step{
         500};                  // aim for a step with prefill in it: a cancelled job goes within it
     std::size_t kv_bytes = 0;  // of all KV state in memory; at least one whole session's
+    // Before the second try to restart a GPU that has failed; doubles with every other, up to a minute.
+    std::chrono::milliseconds restart_wait{1000};
 };
+
+// Whether the engine works. A GPU that fails is restarted; `down`: that did not work and is tried again.
+enum class Health : std::uint8_t { ok, restarting, down };
 
 // What the scheduler is doing, for people and for metrics.
 struct SchedulerStatus {
@@ -66,7 +71,7 @@ class Scheduler {
     Scheduler(const Scheduler&) = delete;
     Scheduler& operator=(const Scheduler&) = delete;
 
-    // Throws ApiError: the queue is full, or the scheduler stops.
+    // Throws ApiError: the queue is full, the GPU is down, or the scheduler stops.
     void submit(std::shared_ptr<Job> job);
     // A cancelled job leaves within a step; this makes an idle or waiting scheduler look.
     void wake();
@@ -74,6 +79,7 @@ class Scheduler {
     SchedulerStatus status() const;
     std::size_t n_queued() const;
     bool is_busy() const;
+    Health health() const;
 
     // Accepts nothing more, lets what runs and waits finish for this long, then fails the rest. Conversations
     // are written to the disk.
@@ -92,8 +98,9 @@ class Scheduler {
     };
 
     void run();
+    bool turn();  // false: there was nothing to do
     void finish_all();
-    // Does something for a job; an exception is the end of this job only.
+    // Does something for a job; an exception is the end of this job only, unless it is that of the GPU.
     void guarded(Slot& slot, const std::function<void()>& action);
     void publish_status();
     // The same, but not for every token.
@@ -120,15 +127,20 @@ class Scheduler {
     void start(Slot& slot);
     void finish(Slot& slot, const ApiError* failure);
     void leave(Slot& slot);
+    void forget_job(Slot& slot);
 
     // ---- scheduler_memory.cpp
     bool make_room(std::size_t bytes);
+    bool free_something();
     bool drop_idle_session();
     bool thin_points();
     void stall(Slot& slot, std::span<const Engine::Work> work);
     void resume_stalled();
     std::size_t growth(std::span<const Engine::Work> work) const;
+    bool stall_youngest(std::vector<Engine::Work>& work);
     void fit_into_memory(std::vector<Engine::Work>& work);
+    std::unique_ptr<Session> make_session(std::span<const CheckpointPtr> points);
+    void step_in_memory(std::vector<Engine::Work>& work);
 
     // ---- scheduler_steps.cpp
     // The token of this slot's next step; empty: there is none now.
@@ -137,10 +149,18 @@ class Scheduler {
     void add_decode(std::vector<Engine::Work>& work);
     void add_prefill(std::vector<Engine::Work>& work, std::int64_t room);
     std::int64_t next_stop(const Slot& slot) const;
-    void run_step(std::span<const Engine::Work> work);
+    void run_step(std::vector<Engine::Work>& work);
     void after_step(Slot& slot);
-    void fail_step(std::span<const Engine::Work> work, const std::string& why);
+    void fail_step(std::span<const Engine::Work> work, const ApiError& failure);
     std::int64_t prefill_chunk() const;
+
+    // ---- scheduler_recovery.cpp
+    void recover(const std::string& why);
+    void drop_sessions();
+    bool try_restart();
+    bool sleep(std::chrono::milliseconds time);
+    void set_health(Health health);
+    void fail_queued(const ApiError& failure);
 
     Engine& engine_;
     const SchedulerOptions options_;
@@ -151,6 +171,7 @@ class Scheduler {
     std::vector<Slot> slots_;
     ParkedConversations parked_;
     std::int64_t n_admitted_ = 0;
+    std::size_t kv_limit_;     // options_.kv_bytes, or what a GPU held when it was full
     double prefill_rate_ = 0;  // rows per second, recent
     std::chrono::steady_clock::time_point published_;
     bool is_changed_ = true;  // a job came or went since
@@ -159,6 +180,7 @@ class Scheduler {
     std::condition_variable changed_;
     std::deque<Queued> queue_;
     SchedulerStatus status_;
+    Health health_ = Health::ok;
     bool is_stopping_ = false;
     bool is_cut_ = false;  // the time of stop() is over
     std::uint64_t n_wakes_ = 0;

@@ -98,7 +98,7 @@ bool Scheduler::has_memory_for(const Job& job, const Source& source) {
             std::max<std::int64_t>(slot.session->n_tokens(), static_cast<std::int64_t>(slot.target.size()));
         needed += engine_.kv_bytes_for(n + kAnswerTokens) - shared_bytes(slot.n_shared);
     }
-    return is_alone || needed <= options_.kv_bytes;
+    return is_alone || needed <= kv_limit_;
 }
 
 // ---- where to go on from ----
@@ -185,7 +185,7 @@ void Scheduler::replace_session(Slot& slot, std::span<const CheckpointPtr> point
         parked_.add(
             {{tokens.begin(), tokens.end()}, {kept.begin(), kept.end()}, slot.visible, slot.last_used});
     }
-    slot.session = engine_.resume(points, options_.context);
+    slot.session = make_session(points);
     slot.visible.reset();
     slot.n_saved = 0;
 }
@@ -306,6 +306,10 @@ void Scheduler::finish(Slot& slot, const ApiError* failure) {
 // The session stays as it is, to be gone on with.
 void Scheduler::leave(Slot& slot) {
     slot.session->mark();
+    forget_job(slot);
+}
+
+void Scheduler::forget_job(Slot& slot) {
     slot.job = nullptr;
     slot.target.clear();
     slot.stops.clear();

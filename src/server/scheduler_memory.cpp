@@ -25,13 +25,17 @@ std::size_t Scheduler::growth(std::span<const Engine::Work> work) const {
 
 // From what is missed least: parked conversations, those of free slots, places to go back to.
 bool Scheduler::make_room(std::size_t bytes) {
-    while (engine_.kv_bytes() + bytes > options_.kv_bytes) {
-        if (parked_.shrink() || drop_idle_session() || thin_points()) continue;
+    while (engine_.kv_bytes() + bytes > kv_limit_) {
+        if (free_something()) continue;
         // Checkpoints on their way to the disk hold memory, too.
         if (!checkpointer_.has_disk() || checkpointer_.disk().totals().n_waiting == 0) return false;
         checkpointer_.disk().flush();
     }
     return true;
+}
+
+bool Scheduler::free_something() {
+    return parked_.shrink() || drop_idle_session() || thin_points();
 }
 
 bool Scheduler::drop_idle_session() {
@@ -42,7 +46,7 @@ bool Scheduler::drop_idle_session() {
     }
     if (oldest == nullptr) return false;
     checkpointer_.save_end(oldest->session->mark(), oldest->n_saved, oldest->visible, kv::Reason::evict);
-    oldest->session = engine_.new_session(options_.context);
+    oldest->session->rewind(0);
     oldest->visible.reset();
     oldest->n_saved = 0;
     is_changed_ = true;
@@ -72,26 +76,56 @@ void Scheduler::stall(Slot& slot, std::span<const Engine::Work> work) {
                 slot.target.insert(slot.target.end(), w.tokens.begin(), w.tokens.end());
         }
     }
-    slot.session = engine_.new_session(options_.context);
+    slot.session->rewind(0);
     slot.n_shared = slot.n_saved = 0;
     slot.is_stalled = true;
     is_changed_ = true;
 }
 
+// False: nobody is left but one.
+bool Scheduler::stall_youngest(std::vector<Engine::Work>& work) {
+    Slot* youngest = nullptr;
+    int n_active = 0;
+    for (Slot& slot : slots_) {
+        if (!slot.is_active()) continue;
+        ++n_active;
+        if (youngest == nullptr || slot.last_used > youngest->last_used) youngest = &slot;
+    }
+    if (n_active <= 1) return false;
+    Session* const session = youngest->session.get();
+    stall(*youngest, work);
+    std::erase_if(work, [&](const Engine::Work& w) { return w.session == session; });
+    return true;
+}
+
 // Takes the youngest out of the step until the rest fits. The oldest always does: the budget holds a session.
 void Scheduler::fit_into_memory(std::vector<Engine::Work>& work) {
     while (!make_room(growth(work))) {
-        Slot* youngest = nullptr;
-        int n_active = 0;
-        for (Slot& slot : slots_) {
-            if (!slot.is_active()) continue;
-            ++n_active;
-            if (youngest == nullptr || slot.last_used > youngest->last_used) youngest = &slot;
+        if (!stall_youngest(work)) return;
+    }
+}
+
+// ---- where a GPU has less memory than the budget says ----
+
+std::unique_ptr<Session> Scheduler::make_session(std::span<const CheckpointPtr> points) {
+    while (true) {
+        try {
+            return engine_.resume(points, options_.context);
+        } catch (const DeviceMemoryError&) {
+            if (!free_something()) throw;
         }
-        if (n_active <= 1) return;
-        Session* const session = youngest->session.get();
-        stall(*youngest, work);
-        std::erase_if(work, [&](const Engine::Work& w) { return w.session == session; });
+    }
+}
+
+void Scheduler::step_in_memory(std::vector<Engine::Work>& work) {
+    while (!work.empty()) {
+        try {
+            return engine_.step(work);
+        } catch (const DeviceMemoryError&) {
+            if (free_something()) continue;
+            kv_limit_ = std::min(kv_limit_, engine_.kv_bytes());
+            if (!stall_youngest(work)) throw;
+        }
     }
 }
 

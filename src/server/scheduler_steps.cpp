@@ -110,7 +110,7 @@ bool Scheduler::step() {
     return true;
 }
 
-void Scheduler::run_step(std::span<const Engine::Work> work) {
+void Scheduler::run_step(std::vector<Engine::Work>& work) {
     StepReport report;
     for (const Slot& slot : slots_) {
         for (const Engine::Work& w : work) {
@@ -121,10 +121,13 @@ void Scheduler::run_step(std::span<const Engine::Work> work) {
     }
     const auto begin = Clock::now();
     try {
-        engine_.step(work);
+        step_in_memory(work);
+    } catch (const DeviceMemoryError& error) {
+        return fail_step(work, {ErrorKind::unavailable, error.what()});
+    } catch (const DeviceError&) {
+        throw;  // of everybody
     } catch (const std::exception& error) {
-        fail_step(work, error.what());
-        return;
+        return fail_step(work, {ErrorKind::internal, error.what()});
     }
     report.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     if (report.n_prefill_rows > 0 && report.seconds > 0) {
@@ -149,18 +152,19 @@ void Scheduler::after_step(Slot& slot) {
     if (n <= slot.n_prompt) guarded(slot, [&] { slot.job->on_prefill(n); });
 }
 
-// What the sessions of a failed step hold is not known, so they start anew. One that came from a file may
-// fail for what was in it: that file goes, and its job gets another try.
-void Scheduler::fail_step(std::span<const Engine::Work> work, const std::string& why) {
-    const ApiError failure(ErrorKind::internal, why);
+// What the sessions of a step that failed inside hold is not known, so they start anew. One that came from a
+// file may fail for what was in it: that file goes, and its job gets another try.
+void Scheduler::fail_step(std::span<const Engine::Work> work, const ApiError& failure) {
     for (Slot& slot : slots_) {
         const bool took_part = std::any_of(
             work.begin(), work.end(), [&](const Engine::Work& w) { return w.session == slot.session.get(); });
         if (!took_part) continue;
-        slot.session = engine_.new_session(options_.context);
-        slot.n_saved = 0;
-        if (slot.restored) {
-            checkpointer_.disk().reject(*std::exchange(slot.restored, std::nullopt), why);
+        if (failure.kind == ErrorKind::internal) {
+            slot.session = make_session({});
+            slot.n_saved = 0;
+        }
+        if (slot.restored && failure.kind == ErrorKind::internal) {
+            checkpointer_.disk().reject(*std::exchange(slot.restored, std::nullopt), failure.what());
             slot.target = slot.job->prompt({}).tokens;
             slot.n_prompt = static_cast<std::int64_t>(slot.target.size());
         } else {

@@ -259,8 +259,8 @@ HttpResponse Service::Impl::error_response(const Call& call, const ApiError& err
     response.status = http_status(error.kind);
     response.headers = common_headers(call);
     response.headers.emplace_back("Content-Type", std::string(kJson));
-    if (error.kind == ErrorKind::queue_full) response.headers.emplace_back("Retry-After", "5");
-    if (error.kind == ErrorKind::unavailable) response.headers.emplace_back("Retry-After", "2");
+    const std::string wait = retry_after(error.kind);
+    if (!wait.empty()) response.headers.emplace_back("Retry-After", wait);
     // The engine is deterministic: what failed inside will fail again, and SDKs would try three times.
     if (error.kind == ErrorKind::internal) response.headers.emplace_back("x-should-retry", "false");
     response.body = error_body(shown, call.dialect, call.id);

@@ -35,6 +35,10 @@ std::string_view name_of(SchedulerStatus::Slot::Phase phase) {
     return "";
 }
 
+std::string_view name_of(Health health) {
+    return health == Health::ok ? "ok" : health == Health::restarting ? "restarting" : "gpu failed";
+}
+
 std::size_t count_busy(const SchedulerStatus& status) {
     std::size_t n = 0;
     for (const auto& slot : status.slots) n += slot.job.empty() ? 0 : 1;
@@ -62,8 +66,9 @@ void Service::Impl::get_page(Call& call) {
 void Service::Impl::get_health(Call& call) {
     if (!is_open) return respond(call, 503, kJson, R"({"status":"loading"})");
     const Model& m = loaded();
-    respond(call, 200, kJson,
-            dump({{"status", "ok"},
+    const Health health = m.scheduler.health();
+    respond(call, health == Health::ok ? 200 : 503, kJson,
+            dump({{"status", name_of(health)},
                   {"model", m.engine.info().name},
                   {"queue", m.scheduler.n_queued()},
                   {"busy", m.scheduler.is_busy()}}));
@@ -90,6 +95,8 @@ void Service::Impl::get_status(Call& call) {
     if (is_open) {
         const Model& m = loaded();
         const SchedulerStatus status = m.scheduler.status();
+        const Health health = m.scheduler.health();
+        if (health != Health::ok) json["state"] = name_of(health);
         json["model"] = m.engine.info().name;
         json["backend"] = m.engine.backend_description();
         json["context"] = m.context;

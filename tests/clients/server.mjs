@@ -26,7 +26,7 @@ export const RULES = [
   { after: `weather${THINKS}`, say: `I need the tool.</think>Looking.${callBlock("get_weather", { city: "Zürich" })}` },
   { after: `</tool_result>${THINKS}`, say: "It said sunny.</think>It is sunny in Zürich." },
   { after: `forever${THINKS}`, say: `</think>${"word ".repeat(20000)}` },
-  { after: `fail${THINKS}`, say: "so far", fail: true },
+  { after: `fail${THINKS}`, say: "so far", fail: "request" },
   { after: "Once upon", say: " a time" },
 ];
 

@@ -52,7 +52,7 @@ const rules = [
   { after: 'Count.<｜Assistant｜><think>', say: `Easy.</think>${counting}` },
   { after: 'Be hostile.<｜Assistant｜><think>', say: `${hostile}</think>${hostile}` },
   { after: 'Format.<｜Assistant｜><think>', say: `Formats.</think>${formatted}` },
-  { after: 'Break.<｜Assistant｜><think>', say: 'Well.</think>This is where', fail: true },
+  { after: 'Break.<｜Assistant｜><think>', say: 'Well.</think>This is where', fail: 'request' },
 ];
 
 // ---- Server and browser ----

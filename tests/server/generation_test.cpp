@@ -364,7 +364,7 @@ TEST(Generation, OtherDialectsAnswer) {
 
 TEST(Generation, FailuresAreReportedAndLeaveNoTrace) {
     const ScriptedServer server(
-        {{{"bad" + kThinks, "some text", true}, {"good" + kThinks, "r</think>fine"}}});
+        {{{"bad" + kThinks, "some text", "request"}, {"good" + kThinks, "r</think>fine"}}});
     const HttpAnswer failed = server.post(kChat, ask("bad").dump());
     EXPECT_EQ(failed.status, 500);
     EXPECT_EQ(failed.headers.at("x-should-retry"), "false");

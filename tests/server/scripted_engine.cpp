@@ -6,9 +6,11 @@
 //   context         most tokens of a session
 //   decode_us       time of a step; prefill_us: time of each row of a prompt
 //   rules           list of {after, say, fail}
+//   failed_restarts how often a device that has failed does not restart
 // Of the rules whose `after` the session's text contains, followed by a beginning of `say`, the one with the
 // latest such place goes on with the rest of `say`; strings of control tokens stand for them. With `fail` the
-// step that reaches its end throws. Without a rule the answer ends.
+// step that reaches its end throws: "request" every time, "device" the first time and then all steps until
+// the restart, "memory" while other sessions hold anything. Without a rule the answer ends.
 #include "server/scripted_engine.h"
 
 #include <algorithm>
@@ -30,8 +32,15 @@ namespace {
 
 struct Rule {
     std::string after, say;
-    bool fails = false;
+    enum class Fail : std::uint8_t { no, request, device, memory } fail = Fail::no;
 };
+
+Rule::Fail fail_named(const std::string& name) {
+    return name == "request"  ? Rule::Fail::request
+           : name == "device" ? Rule::Fail::device
+           : name == "memory" ? Rule::Fail::memory
+                              : Rule::Fail::no;
+}
 
 using Micros = std::chrono::microseconds;
 
@@ -61,6 +70,9 @@ struct Engine::Impl {
     Micros decode_time{0}, prefill_time{0};
     std::mutex step_mutex;
     std::atomic<std::size_t> n_held_tokens{0};
+    std::atomic<int> n_sessions{0};
+    int n_failed_restarts = 0;
+    enum class Device : std::uint8_t { good, failed, restarted } device = Device::good;
 };
 
 Engine::Impl::Impl(const EngineOptions& o) : options(o) {
@@ -73,8 +85,9 @@ Engine::Impl::Impl(const EngineOptions& o) : options(o) {
     info.max_context = script.value("context", std::int64_t{32768});
     decode_time = Micros(script.value("decode_us", 0));
     prefill_time = Micros(script.value("prefill_us", 0));
+    n_failed_restarts = script.value("failed_restarts", 0);
     for (const auto& rule : script.at("rules")) {
-        rules.push_back({rule.at("after"), rule.at("say"), rule.value("fail", false)});
+        rules.push_back({rule.at("after"), rule.at("say"), fail_named(rule.value("fail", ""))});
     }
 }
 
@@ -86,7 +99,8 @@ const Rule* Engine::Impl::find_rule(const std::string& text, std::size_t& n_said
              at = text.rfind(rule.after, at - 1)) {
             const std::size_t place = at + rule.after.size();
             const std::string_view said = std::string_view(text).substr(place);
-            const bool goes_on = rule.say.starts_with(said) && (said.size() < rule.say.size() || rule.fails);
+            const bool goes_on =
+                rule.say.starts_with(said) && (said.size() < rule.say.size() || rule.fail != Rule::Fail::no);
             if (goes_on && (best == nullptr || place > best_place)) {
                 best = &rule;
                 best_place = place;
@@ -99,8 +113,11 @@ const Rule* Engine::Impl::find_rule(const std::string& text, std::size_t& n_said
 }
 
 struct Session::Impl {
-    Impl(Engine& e, std::int64_t n) : engine(e), context(n) {}
-    ~Impl() { engine.impl_->n_held_tokens -= n_counted; }
+    Impl(Engine& e, std::int64_t n) : engine(e), context(n) { ++engine.impl_->n_sessions; }
+    ~Impl() {
+        engine.impl_->n_held_tokens -= n_counted;
+        --engine.impl_->n_sessions;
+    }
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
 
@@ -110,6 +127,8 @@ struct Session::Impl {
     }
 
     void append(std::span<const TokenId> more);
+    // Throws what the rule says.
+    void fail_if_planned() const;
     // Makes logits() name what comes next.
     void choose();
 
@@ -120,7 +139,7 @@ struct Session::Impl {
     std::vector<CheckpointPtr> points;
     std::vector<TokenId> plan;  // what is still to be said, last first
     TokenId chosen = 0;
-    bool fails = false;
+    Rule::Fail fail = Rule::Fail::no;
     std::size_t n_counted = 0;
 };
 
@@ -135,18 +154,31 @@ void Session::Impl::append(std::span<const TokenId> more) {
     choose();
 }
 
+void Session::Impl::fail_if_planned() const {
+    Engine::Impl& script = *engine.impl_;
+    if (fail == Rule::Fail::request) throw Error("the script fails here");
+    if (fail == Rule::Fail::device) {
+        script.device = Engine::Impl::Device::failed;
+        throw DeviceError("the scripted device fails here");
+    }
+    const bool is_alone = script.n_held_tokens == n_counted;
+    if (fail == Rule::Fail::memory && !is_alone) throw DeviceMemoryError("the scripted device is full");
+}
+
 void Session::Impl::choose() {
     count();
     const Engine::Impl& script = *engine.impl_;
     const tokenizer::Tokenizer& tokenizer = *script.tokenizer;
-    fails = false;
+    fail = Rule::Fail::no;
     if (plan.empty()) {
         std::size_t n_said = 0;
         const Rule* rule = script.find_rule(tokenizer.decode(tokens), n_said);
         if (rule != nullptr) plan = tokenizer.encode_with_added(rule->say.substr(n_said));
-        fails = rule != nullptr && rule->fails && plan.empty();
+        if (rule != nullptr && plan.empty()) fail = rule->fail;
+        if (fail == Rule::Fail::device && script.device == Engine::Impl::Device::restarted)
+            fail = Rule::Fail::no;
         // The step that fails has to be taken, so something other than the end comes next.
-        if (fails) plan = tokenizer.encode("!");
+        if (fail != Rule::Fail::no) plan = tokenizer.encode("!");
         if (plan.empty()) plan = {*tokenizer.find_added(chat::protocol::eos)};
         std::reverse(plan.begin(), plan.end());
     }
@@ -274,10 +306,11 @@ void Engine::step(std::span<const Work> work) {
         const std::lock_guard listener_lock(listener_mutex);
         if (listener) listener(work);
     }
+    if (impl_->device == Impl::Device::failed) throw DeviceError("the scripted device is gone");
+    for (const Work& w : work) w.session->impl_->fail_if_planned();
     Micros time = impl_->decode_time;
     for (const Work& w : work) {
         Session::Impl& session = *w.session->impl_;
-        if (session.fails) throw Error("the script fails here");
         if (w.tokens.size() > 1) time += impl_->prefill_time * static_cast<int>(w.tokens.size());
         const auto start = w.session->n_tokens();
         if (w.on_logits == nullptr) {
@@ -290,6 +323,12 @@ void Engine::step(std::span<const Work> work) {
         }
     }
     if (time.count() > 0) std::this_thread::sleep_for(time);
+}
+
+void Engine::restart() {
+    if (impl_->n_sessions != 0) throw Error("there are sessions");
+    if (impl_->n_failed_restarts-- > 0) throw DeviceError("the scripted device does not restart");
+    impl_->device = Impl::Device::restarted;
 }
 
 // ---- Session ----
@@ -334,6 +373,7 @@ std::int64_t Session::rewind(std::int64_t n) {
     while (!points.empty() && points.back()->n_tokens() > n) points.pop_back();
     impl_->tokens = points.empty() ? std::vector<TokenId>{} : points.back()->tokens();
     impl_->plan.clear();
+    impl_->count();
     if (!impl_->tokens.empty()) impl_->choose();
     return n_tokens();
 }

@@ -29,9 +29,10 @@ ScriptedServer::ScriptedServer(const Script& script, server::ServiceOptions opti
                            {"context", script.context},
                            {"decode_us", script.decode_us},
                            {"prefill_us", script.prefill_us},
+                           {"failed_restarts", script.failed_restarts},
                            {"rules", nlohmann::json::array()}};
     for (const ScriptRule& rule : script.rules) {
-        json["rules"].push_back({{"after", rule.after}, {"say", rule.say}, {"fail", rule.fails}});
+        json["rules"].push_back({{"after", rule.after}, {"say", rule.say}, {"fail", rule.fail}});
     }
     write_file(directory_ / "script.json", json.dump());
     EngineOptions engine_options;

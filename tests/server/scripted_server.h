@@ -16,13 +16,14 @@ namespace ds4::test {
 // What the scripted engine says after a text; see scripted_engine.cpp.
 struct ScriptRule {
     std::string after, say;
-    bool fails = false;
+    std::string fail = "";
 };
 
 struct Script {
     std::vector<ScriptRule> rules;
     int decode_us = 0, prefill_us = 0;
     std::int64_t context = 32768;
+    int failed_restarts = 0;
 };
 
 // "<｜Assistant｜><think>" and "<｜Assistant｜></think>": where answers start.

@@ -1,0 +1,96 @@
+// What happens when the GPU has failed: everything that lived there is gone.
+#include <algorithm>
+#include <utility>
+
+#include "server/log.h"
+#include "server/scheduler.h"
+
+namespace ds4::server {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kLongestWait{60'000};
+
+ApiError gpu_failed() {
+    return {ErrorKind::unavailable, "The GPU failed and is being restarted. Try again."};
+}
+
+}  // namespace
+
+Health Scheduler::health() const {
+    const std::lock_guard lock(mutex_);
+    return health_;
+}
+
+void Scheduler::set_health(Health health) {
+    const std::lock_guard lock(mutex_);
+    health_ = health;
+}
+
+// Who runs is told to come again. Who waits in the queue waits on, but only for the first try: nobody knows
+// how long more take.
+void Scheduler::recover(const std::string& why) {
+    log::error("GPU failed", {{"error", why}});
+    set_health(Health::restarting);
+    drop_sessions();
+    publish_status();
+    const auto begin = Clock::now();
+    for (auto wait = options_.restart_wait; !try_restart(); wait = std::min(2 * wait, kLongestWait)) {
+        set_health(Health::down);
+        fail_queued(gpu_failed());
+        if (!sleep(wait)) return;
+    }
+    set_health(Health::ok);
+    log::info("GPU restarted", {{"seconds", std::chrono::duration<double>(Clock::now() - begin).count()}});
+    publish_status();
+}
+
+// Also what the disk's threads hold: what they could not read or write is lost.
+void Scheduler::drop_sessions() {
+    const ApiError failure = gpu_failed();
+    for (Slot& slot : slots_) {
+        const auto job = slot.job;
+        forget_job(slot);
+        slot.session.reset();
+        slot.visible.reset();
+        slot.n_saved = 0;
+        if (job != nullptr && !job->is_cancelled()) job->on_end(&failure);
+    }
+    parked_.clear();
+    if (!checkpointer_.has_disk()) return;
+    checkpointer_.disk().finish_reading();
+    checkpointer_.disk().flush();
+}
+
+bool Scheduler::try_restart() {
+    try {
+        engine_.restart();
+        kv_limit_ = options_.kv_bytes;
+        for (Slot& slot : slots_) slot.session = engine_.new_session(options_.context);
+        return true;
+    } catch (const std::exception& error) {
+        for (Slot& slot : slots_) slot.session.reset();
+        log::error("GPU does not restart", {{"error", error.what()}});
+        return false;
+    }
+}
+
+// False: the server shuts down.
+bool Scheduler::sleep(std::chrono::milliseconds time) {
+    std::unique_lock lock(mutex_);
+    return !changed_.wait_for(lock, time, [this] { return is_cut_; });
+}
+
+void Scheduler::fail_queued(const ApiError& failure) {
+    std::deque<Queued> waiting;
+    {
+        const std::lock_guard lock(mutex_);
+        waiting.swap(queue_);
+    }
+    for (const Queued& queued : waiting) {
+        if (!queued.job->is_cancelled()) queued.job->on_end(&failure);
+    }
+}
+
+}  // namespace ds4::server

@@ -1,0 +1,136 @@
+// The whole server on the emulated GPU, which fails in the middle of an answer.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "backend/gpu/gpu_backend.h"
+#include "backend/make_backend.h"
+#include "server/faulty_device.h"
+#include "server/http.h"
+#include "server/http_client.h"
+#include "server/log.h"
+#include "server/service.h"
+#include "synth/small_model.h"
+#include "temporary_directory.h"
+
+namespace ds4 {
+
+test::Faults& faults() {
+    static test::Faults all;
+    return all;
+}
+
+// In place of the library's: every engine of this program runs on the faulty device.
+std::unique_ptr<Backend> make_backend(BackendKind /*kind*/, int /*threads*/) {
+    if (faults().n_failed_opens-- > 0) throw DeviceError("there is no GPU: injected");
+    faults().n_failed_opens = 0;
+    return make_gpu_backend(std::make_unique<test::FaultyDevice>(gpu::make_emulated_device(), faults()));
+}
+
+}  // namespace ds4
+
+namespace ds4::server {
+namespace {
+
+using namespace std::chrono_literals;
+using test::HttpAnswer;
+using test::HttpClient;
+using Json = nlohmann::json;
+
+constexpr int kLayers = 3;
+
+class DeviceFailure : public testing::Test {
+  protected:
+    DeviceFailure() {
+        log::set_level(log::Level::off);
+        faults().n_opened = 0;
+        synth::SynthOptions model = test::small_model(directory_ / "small.gguf");
+        model.config.num_hidden_layers = kLayers;
+        synth::write_model(model);
+        EngineOptions options;
+        options.model = model.out;
+        options.max_batch = 64;
+        options.backend = BackendKind::emulated;
+        engine_ = Engine::open(options);
+
+        ServiceOptions service;
+        service.kv_directory = directory_ / "kv";
+        service.kv_policy = {16, 30000, 16, 4, 16};
+        service.scheduler.context = 256;
+        service.scheduler.restart_wait = 10ms;
+        service_ = std::make_unique<Service>(service);
+        service_->open(*engine_);
+        HttpOptions http_options;
+        http_options.port = 0;
+        http_ = std::make_unique<HttpServer>(
+            http_options,
+            [this](HttpRequest request, std::shared_ptr<HttpReply> reply) {
+                service_->handle(std::move(request), std::move(reply));
+            },
+            [this](const HttpRequest& request, const ApiError& why) {
+                return service_->refuse(request, why);
+            });
+    }
+
+    static std::string ask(const std::string& prompt, int n, bool stream = false) {
+        return Json{{"prompt", prompt}, {"max_tokens", n}, {"temperature", 0}, {"stream", stream}}.dump();
+    }
+    HttpAnswer post(const std::string& body) const {
+        return test::http(http_->port(), "POST", "/v1/completions", body);
+    }
+    std::uint16_t port() const { return http_->port(); }
+    int health() const { return test::http(port(), "GET", "/health").status; }
+
+  private:
+    test::TemporaryDirectory directory_;
+    std::unique_ptr<Engine> engine_;
+    std::unique_ptr<Service> service_;
+    std::unique_ptr<HttpServer> http_;
+};
+
+const std::string kPrompt = "It was a bright cold day";
+
+TEST_F(DeviceFailure, TheNextRequestIsAnsweredAsBeforeFromTheDisk) {
+    const Json before = Json::parse(post(ask(kPrompt, 2)).body);
+
+    // Two run when it happens: one streams, the other waits for its whole answer.
+    HttpClient stream(port()), whole(port());
+    stream.request("POST", "/v1/completions", ask("Once", 150, true));
+    ASSERT_TRUE(stream.read_until("data: "));
+    whole.request("POST", "/v1/completions", ask("Twice", 150));
+    while (Json::parse(test::http(port(), "GET", "/v1/status").body)["slots"][1]["phase"] != "decode" &&
+           Json::parse(test::http(port(), "GET", "/v1/status").body)["slots"][0]["phase"] != "decode")
+        std::this_thread::sleep_for(1ms);
+    faults().n_failed_opens = 2;
+    faults().fails_next = true;
+    EXPECT_TRUE(stream.read_until("The GPU failed"));
+    const HttpAnswer failed = whole.read();
+    EXPECT_EQ(failed.status, 503);
+    EXPECT_EQ(failed.headers.count("retry-after"), 1U);
+    for (int i = 0; i < 2000 && health() != 200; ++i) std::this_thread::sleep_for(5ms);
+    EXPECT_EQ(faults().n_opened, 2);
+
+    // A device with room for a session, but not for what is on the disk, does not cost the file.
+    faults().n_allocations_left = kLayers;
+    EXPECT_EQ(post(ask(kPrompt, 2)).status, 503);
+    faults().n_allocations_left = test::Faults::kMany;
+    const Json after = Json::parse(post(ask(kPrompt, 2)).body);
+    ASSERT_TRUE(after.contains("choices")) << after.dump();
+    EXPECT_EQ(after["choices"][0]["text"], before["choices"][0]["text"]);
+    EXPECT_GE(after["usage"]["prompt_tokens_details"]["cached_tokens"], 16);
+}
+
+TEST_F(DeviceFailure, AFullDeviceFailsTheRequestAndNothingElse) {
+    const Json before = Json::parse(post(ask(kPrompt, 2)).body);
+    faults().n_allocations_left = 0;
+    const HttpAnswer full = post(ask("Something", 2));
+    faults().n_allocations_left = test::Faults::kMany;
+    EXPECT_EQ(full.status, 503);
+    EXPECT_NE(full.body.find("use a shorter --ctx"), std::string::npos) << full.body;
+    EXPECT_EQ(health(), 200);
+    EXPECT_EQ(Json::parse(post(ask(kPrompt, 2)).body)["choices"], before["choices"]);
+}
+
+}  // namespace
+}  // namespace ds4::server
