@@ -31,4 +31,12 @@ class MappedFile {
     std::filesystem::path path_;
 };
 
+// Copies bytes from anywhere in memory. Those of a mapped file are read from the file, which needs no page
+// tables: for pages that nobody has looked at yet it is faster than looking. Thread-safe. Throws IoError
+// (cannot read, the file has become shorter).
+void read_bytes(std::span<const std::byte> from, std::byte* to);
+// These bytes will be read soon: the kernel may fetch them from the disk meanwhile. Ignored where they are
+// not a mapped file's.
+void will_read(std::span<const std::byte> bytes);
+
 }  // namespace ds4

@@ -60,6 +60,23 @@ class CudaGraph final : public Graph {
     cudaGraphExec_t exec_ = nullptr;
 };
 
+// What a kernel that failed leaves behind spoils the process's context of this GPU for good, whoever asks.
+// The last to leave closes it, so that the next device starts with a new one.
+class Context {
+  public:
+    explicit Context(int index) : index_(index) {}
+    ~Context() {
+        cudaSetDevice(index_);
+        if (cudaDeviceSynchronize() != cudaSuccess) cudaDeviceReset();
+        cudaGetLastError();
+    }
+    Context(const Context&) = delete;
+    Context& operator=(const Context&) = delete;
+
+  private:
+    int index_;
+};
+
 // A stream that destroys itself.
 class Stream {
   public:
@@ -124,7 +141,7 @@ class CudaDevice final : public Device {
         use();
         if (bytes >= kLargeUpload) {
             if (!uploader_) uploader_.emplace(stream_.get());
-            return uploader_->upload(to, host, bytes);
+            return uploader_->ring.upload(to, {static_cast<const std::byte*>(host), bytes});
         }
         check(cudaMemcpyAsync(to, host, bytes, cudaMemcpyHostToDevice, stream_.get()),
               "cannot copy to the GPU");
@@ -224,6 +241,7 @@ class CudaDevice final : public Device {
     }
 
     int index_;
+    Context context_{index_};
     cudaDeviceProp properties_{};
     Stream stream_;
     std::optional<cuda::Uploader> uploader_;

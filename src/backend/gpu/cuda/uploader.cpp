@@ -1,57 +1,38 @@
 #include "backend/gpu/cuda/uploader.h"
 
-#include <algorithm>
-#include <cstring>
-#include <thread>
-
 #include "backend/gpu/cuda/check.h"
 
 namespace ds4::gpu::cuda {
-namespace {
 
-constexpr std::size_t kPartBytes = std::size_t{32} << 20;
-constexpr std::size_t kGrain = std::size_t{1} << 20;
-constexpr unsigned kMaxThreads = 8;  // more than fill a PCIe 5 link
-
-int n_threads() {
-    return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1U, kMaxThreads));
-}
-
-}  // namespace
-
-Uploader::Uploader(cudaStream_t stream) : stream_(stream), pool_(n_threads()) {
-    for (Part& part : parts_) {
-        void* memory = nullptr;
-        check(cudaMallocHost(&memory, kPartBytes), "cannot pin host memory");
-        part.memory = static_cast<std::byte*>(memory);
-        check(cudaEventCreateWithFlags(&part.copied, cudaEventDisableTiming), "cannot create an event");
+StreamCopies::StreamCopies(cudaStream_t stream) : stream_(stream) {
+    for (cudaEvent_t& event : copied_) {
+        check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cannot create an event");
     }
 }
 
-Uploader::~Uploader() {
-    for (const Part& part : parts_) {
-        if (part.copied != nullptr) {
-            cudaEventSynchronize(part.copied);
-            cudaEventDestroy(part.copied);
-        }
-        if (part.memory != nullptr) cudaFreeHost(part.memory);
+StreamCopies::~StreamCopies() {
+    for (const cudaEvent_t event : copied_) {
+        if (event != nullptr) cudaEventDestroy(event);
     }
 }
 
-void Uploader::upload(void* to, const void* host, std::size_t bytes) {
-    const auto* from = static_cast<const std::byte*>(host);
-    auto* at = static_cast<std::byte*>(to);
-    for (std::size_t done = 0; done < bytes; done += kPartBytes) {
-        const Part& part = parts_[next_++ % parts_.size()];
-        const std::size_t n = std::min(kPartBytes, bytes - done);
-        check(cudaEventSynchronize(part.copied), "the GPU failed while copying");
-        pool_.parallel_for(n, kGrain, [&](std::size_t begin, std::size_t end) {
-            std::memcpy(part.memory + begin, from + done + begin, end - begin);
-        });
-        check(cudaMemcpyAsync(at + done, part.memory, n, cudaMemcpyHostToDevice, stream_),
-              "cannot copy to the GPU");
-        check(cudaEventRecord(part.copied, stream_), "cannot record an event");
-    }
+std::byte* StreamCopies::pin(std::size_t bytes) {
+    void* memory = nullptr;
+    check(cudaMallocHost(&memory, bytes), "cannot pin host memory");
+    return static_cast<std::byte*>(memory);
+}
+
+void StreamCopies::unpin(std::byte* memory) noexcept {
+    cudaFreeHost(memory);
+}
+
+void StreamCopies::start(std::size_t slot, void* to, const std::byte* from, std::size_t bytes) {
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream_), "cannot copy to the GPU");
+    check(cudaEventRecord(copied_.at(slot), stream_), "cannot record an event");
+}
+
+void StreamCopies::await(std::size_t slot) {
+    check(cudaEventSynchronize(copied_.at(slot)), "the GPU failed while copying");
 }
 
 }  // namespace ds4::gpu::cuda

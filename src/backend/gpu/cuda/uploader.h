@@ -5,33 +5,43 @@
 #include <array>
 #include <cstddef>
 
-#include "base/thread_pool.h"
+#include "backend/gpu/upload_ring.h"
 
 namespace ds4::gpu::cuda {
 
-// Copies large blocks to the device through a ring of pinned memory: threads read the mapped file into one
-// part while the others are on their way.
-class Uploader {
+// Copies from pinned memory in a stream.
+class StreamCopies final : public CopyEngine {
   public:
     // Throws DeviceError.
-    explicit Uploader(cudaStream_t stream);
-    ~Uploader();
-    Uploader(const Uploader&) = delete;
-    Uploader& operator=(const Uploader&) = delete;
+    explicit StreamCopies(cudaStream_t stream);
+    ~StreamCopies() override;
+    StreamCopies(const StreamCopies&) = delete;
+    StreamCopies& operator=(const StreamCopies&) = delete;
 
-    // `host` may be used again when it returns; the copies are in the stream.
-    void upload(void* to, const void* host, std::size_t bytes);
+    std::byte* pin(std::size_t bytes) override;
+    void unpin(std::byte* memory) noexcept override;
+    void start(std::size_t slot, void* to, const std::byte* from, std::size_t bytes) override;
+    void await(std::size_t slot) override;
+
+    static constexpr std::size_t kSlots = 4;
 
   private:
-    struct Part {
-        std::byte* memory = nullptr;
-        cudaEvent_t copied = nullptr;
-    };
-
     cudaStream_t stream_;
-    ThreadPool pool_;
-    std::array<Part, 4> parts_;
-    std::size_t next_ = 0;
+    std::array<cudaEvent_t, kSlots> copied_{};
+};
+
+// What large uploads go through.
+struct Uploader {
+    explicit Uploader(cudaStream_t stream) : copies(stream), ring(copies, options()) {}
+
+    static UploadRing::Options options() {
+        UploadRing::Options options;
+        options.n_slots = StreamCopies::kSlots;
+        return options;
+    }
+
+    StreamCopies copies;
+    UploadRing ring;
 };
 
 }  // namespace ds4::gpu::cuda
