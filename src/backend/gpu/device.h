@@ -65,7 +65,8 @@ class Device {
     // Whether it has kernels for weights in tiles (DS4_TILE_KERNELS).
     virtual bool multiplies_tiles() const = 0;
 
-    // At least 256-byte aligned, contents arbitrary. Throws DeviceMemoryError.
+    // At least 256-byte aligned, contents arbitrary; kernels may read on to the next multiple of 16 bytes.
+    // Throws DeviceMemoryError.
     virtual void* allocate(std::size_t bytes) = 0;
     virtual void release(void* memory) noexcept = 0;
 

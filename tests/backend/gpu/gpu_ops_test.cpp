@@ -21,9 +21,9 @@ TEST(Cuda, IsThere) {
 using Parameters = std::tuple<GpuUnderTest, OpCase>;
 
 // Attention on matrix units takes queries and the weights of rows as halves: bench/gpu/attention_bench saw
-// 4e-4 of the norm, and the worst of some thousand results is several times that.
+// 4e-4 of the norm; the worst of a hundred thousand results was ten times that.
 double least_tolerance(const GpuUnderTest& device, const OpCase& op) {
-    return !device.is_emulated && op.name.starts_with("attention") ? 3e-3 : 0;
+    return !device.is_emulated && op.name.starts_with("attention") ? 1e-2 : 0;
 }
 
 class GpuOps : public testing::TestWithParam<Parameters> {};

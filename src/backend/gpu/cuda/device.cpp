@@ -1,5 +1,6 @@
 #include "backend/gpu/device.h"
 
+#include <algorithm>
 #include <cuda_runtime.h>
 
 #include <cstdint>
@@ -111,7 +112,9 @@ class CudaDevice final : public Device {
     void* allocate(std::size_t bytes) override {
         use();
         void* memory = nullptr;
-        const cudaError_t status = cudaMallocAsync(&memory, bytes == 0 ? 1 : bytes, stream_.get());
+        // Rows of KV pages stand at any address and are read in whole words.
+        const std::size_t rounded = std::max<std::size_t>((bytes + 15) / 16 * 16, 16);
+        const cudaError_t status = cudaMallocAsync(&memory, rounded, stream_.get());
         if (status == cudaErrorMemoryAllocation) {
             cudaGetLastError();
             const DeviceMemory info = memory_info();
