@@ -1,8 +1,8 @@
 #include "backend/gpu/device.h"
 
-#include <algorithm>
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
