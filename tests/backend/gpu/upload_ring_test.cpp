@@ -85,8 +85,8 @@ TEST(UploadRing, ReadsMappedFiles) {
     test::write_file(dir / "f", text);
     const MappedFile file = MappedFile::open(dir / "f");
     LazyCopies copies;
+    std::string copy(50'000, '?');  // outlives the ring, which finishes what it has begun
     UploadRing ring(copies, {.slot_bytes = 4096, .n_slots = 2, .grain = 512, .n_threads = 2});
-    std::string copy(50'000, '?');
     ring.upload(copy.data(), file.bytes().subspan(12'345, copy.size()));
     copies.finish();
     EXPECT_EQ(copy, text.substr(12'345, copy.size()));
