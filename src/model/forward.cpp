@@ -46,25 +46,42 @@ void Block::attention(const LayerWeights& layer, const BatchRows& batch,
     const std::int64_t d = config_.head_dim;
     const Rope rotation = rope(layer.ratio);
 
+    const bool scores = layer.ratio == 4 && needs_scores(batch);
     const Rows q_low = Workspace::take(work.q_low, n);
-    backend_.matmul(w.q_a, x, q_low);
-    backend_.rms_norm(q_low, w.q_a_norm, config_.q_rank, config_.rms_eps, q_low);
+    const Rows kv = Workspace::take(work.kv, n);
     const Rows q = Workspace::take(work.q, n);
+    const Rows index_q = Workspace::take(work.index_q, n);
+    const Rows index_weight = Workspace::take(work.index_weight, n);
+
+    // All that is projected from x, then all from q_low: a device makes one launch of each.
+    backend_.matmul(w.q_a, x, q_low);
+    backend_.matmul(w.kv, x, kv);
+    const Pooled pooled{Workspace::take(work.pooled_value, n, w.compressor.value.n_out),
+                        Workspace::take(work.pooled_score, n, w.compressor.value.n_out)};
+    const Pooled index_pooled{Workspace::take(work.index_value, n), Workspace::take(work.index_score, n)};
+    if (layer.ratio != 0) project(w.compressor, x, pooled);
+    if (layer.ratio == 4) project(w.indexer.compressor, x, index_pooled);
+    // The factor (ID * IH)^-0.5 is the same for all rows and cannot change the selection; it is left out.
+    if (scores) backend_.matmul(w.indexer.proj, x, index_weight);
+    backend_.rms_norm(q_low, w.q_a_norm, config_.q_rank, config_.rms_eps, q_low);
     backend_.matmul(w.q_b, q_low, q);
+    if (scores) backend_.matmul(w.indexer.q_b, q_low, index_q);
+
     backend_.rms_norm(q, Vector{}, d, config_.rms_eps, q);
     backend_.rope(rotation, batch.positions, d, false, q);
-
-    const Rows kv = Workspace::take(work.kv, n);
-    backend_.matmul(w.kv, x, kv);
     backend_.rms_norm(kv, w.kv_norm, d, config_.rms_eps, kv);
     backend_.rope(rotation, batch.positions, d, false, kv);
     if (rounding_) backend_.round_fp8(kv, config_.rope_dims, packs_rows_);
 
     // Rows closed by this batch are appended first: a token may see the row it closes itself.
-    if (layer.ratio != 0) compress(w.compressor, batch, history, false, layer.ratio, work, x);
+    if (layer.ratio != 0) compress(w.compressor, batch, history, false, layer.ratio, pooled);
     if (layer.ratio == 4) {
-        compress(w.indexer.compressor, batch, history, true, layer.ratio, work, x);
-        select(w.indexer, batch, history, work, x, q_low);
+        compress(w.indexer.compressor, batch, history, true, layer.ratio, index_pooled);
+        if (scores) {
+            backend_.rope(rotation, batch.positions, config_.index_dim, false, index_q);
+            if (rounding_) backend_.round_hadamard_fp4(index_q, config_.index_dim);
+        }
+        backend_.select_rows(batch, history, index_q, index_weight, config_.index_dim, work.selection);
     }
 
     const Rows heads = Workspace::take(work.heads, n);
@@ -80,16 +97,22 @@ void Block::attention(const LayerWeights& layer, const BatchRows& batch,
     backend_.matmul(w.out_b, out_low, y);
 }
 
+// Whether the indexer has to choose: while no query sees more rows than it may select, all are selected and
+// nobody asks for scores. model.md 8
+bool Block::needs_scores(const BatchRows& batch) const {
+    return std::any_of(batch.segments.begin(), batch.segments.end(),
+                       [&](const Segment& s) { return (s.start + s.n_rows) / 4 > config_.index_top_k; });
+}
+
+void Block::project(const CompressorWeights& w, Rows x, const Pooled& pooled) const {
+    backend_.matmul(w.value, x, pooled.value);
+    backend_.matmul(w.gate, x, pooled.score);
+}
+
 // model.md 7
 void Block::compress(const CompressorWeights& w, const BatchRows& batch,
                      std::span<const LayerHistory> history, bool of_indexer, std::int64_t ratio,
-                     Workspace& work, Rows x) const {
-    const std::int64_t n = batch.n_rows();
-    const Rows value = Workspace::take(work.pooled_value, n, w.value.n_out);
-    const Rows score = Workspace::take(work.pooled_score, n, w.value.n_out);
-    backend_.matmul(w.value, x, value);
-    backend_.matmul(w.gate, x, score);
-
+                     const Pooled& pooled) const {
     Compressor compressor;
     compressor.ratio = ratio;
     compressor.dim = w.norm.n;
@@ -99,25 +122,7 @@ void Block::compress(const CompressorWeights& w, const BatchRows& batch,
     compressor.rms_eps = config_.rms_eps;
     compressor.finish = of_indexer ? Compressor::Finish::hadamard_fp4 : Compressor::Finish::fp8;
     compressor.rounding = rounding_;
-    backend_.compress(compressor, batch, history, of_indexer, value, score);
-}
-
-// The indexer picks each query's compressed rows. model.md 8
-void Block::select(const IndexerWeights& w, const BatchRows& batch, std::span<const LayerHistory> history,
-                   Workspace& work, Rows x, Rows q_low) const {
-    const std::int64_t n = batch.n_rows();
-    const Rows q = Workspace::take(work.index_q, n);
-    const Rows weight = Workspace::take(work.index_weight, n);
-    // While no query sees more rows than it may select, all are selected and nobody asks for scores.
-    const auto sees_few = [&](const Segment& s) { return (s.start + s.n_rows) / 4 <= config_.index_top_k; };
-    if (!std::all_of(batch.segments.begin(), batch.segments.end(), sees_few)) {
-        backend_.matmul(w.q_b, q_low, q);
-        backend_.rope(rope(4), batch.positions, config_.index_dim, false, q);
-        if (rounding_) backend_.round_hadamard_fp4(q, config_.index_dim);
-        // The factor (ID * IH)^-0.5 is the same for all rows and cannot change the selection; it is left out.
-        backend_.matmul(w.proj, x, weight);
-    }
-    backend_.select_rows(batch, history, q, weight, config_.index_dim, work.selection);
+    backend_.compress(compressor, batch, history, of_indexer, pooled.value, pooled.score);
 }
 
 // model.md 10. x (n, E) normed input, y (n, E) output

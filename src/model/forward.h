@@ -36,11 +36,15 @@ class Block {
   private:
     void attention(const LayerWeights& layer, const BatchRows& batch, std::span<const LayerHistory> history,
                    Workspace& work, Rows x, Rows y) const;
+    // What a compressor pools of a batch: (n, c * dim) each.
+    struct Pooled {
+        Rows value, score;
+    };
+    bool needs_scores(const BatchRows& batch) const;
+    void project(const CompressorWeights& weights, Rows x, const Pooled& pooled) const;
     void compress(const CompressorWeights& weights, const BatchRows& batch,
-                  std::span<const LayerHistory> history, bool of_indexer, std::int64_t ratio, Workspace& work,
-                  Rows x) const;
-    void select(const IndexerWeights& weights, const BatchRows& batch, std::span<const LayerHistory> history,
-                Workspace& work, Rows x, Rows q_low) const;
+                  std::span<const LayerHistory> history, bool of_indexer, std::int64_t ratio,
+                  const Pooled& pooled) const;
     void moe(const MoeWeights& weights, const BatchRows& batch, Workspace& work, Rows x, Rows y) const;
     Rope rope(std::int64_t ratio) const;
 

@@ -29,6 +29,8 @@ class Workspace {
     Rows out_low;         // (n, G * O)
     Rows pooled_value;    // (n, 2 * D) compressor projections
     Rows pooled_score;    // (n, 2 * D)
+    Rows index_value;     // (n, 2 * ID) those of the indexer
+    Rows index_score;     // (n, 2 * ID)
     Rows index_q;         // (n, IH * ID)
     Rows index_weight;    // (n, IH)
     Rows router_logits;   // (n, X)
