@@ -55,8 +55,17 @@ std::optional<Fused> rotate_round(std::span<const ops::Op> ops) {
     return Fused{ops::RotateRound{*rope, *round}, 2};
 }
 
+std::optional<Fused> routed_mixture(std::span<const ops::Op> ops) {
+    const auto [route, mixture] = pair_at<ops::Route, ops::Mixture>(ops);
+    if (route == nullptr || mixture == nullptr || route->out.expert != mixture->routing.expert)
+        return std::nullopt;
+    ops::Mixture fused = *mixture;
+    fused.route = *route;
+    return Fused{fused, 2};
+}
+
 std::optional<Fused> fused_at(std::span<const ops::Op> ops) {
-    for (const auto rule : {norm_rotate, collapse_norm, rotate_round}) {
+    for (const auto rule : {norm_rotate, collapse_norm, rotate_round, routed_mixture}) {
         if (const std::optional<Fused> fused = rule(ops)) return fused;
     }
     return std::nullopt;

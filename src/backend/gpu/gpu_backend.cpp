@@ -182,6 +182,7 @@ class GpuBackend final : public Backend {
     void route(const Router& router, std::span<const TokenId> tokens, Rows logits,
                const Routing& out) override {
         gpu::check_limit("experts", logits.width, gpu::kMaxExperts);
+        gpu::check_limit("experts a token", out.n_used, gpu::kMaxUsed);
         record([&] { return ops::Route{router, table_.add(tokens), logits, out}; });
     }
     void routed_experts(const Experts& experts, const Routing& routing, Rows x, Rows y) override {

@@ -48,7 +48,7 @@
     X(attention_split, Attention, Attention, 256)           \
     X(attention_merge, Attention, No, 256)                  \
     X(store_window, StoreWindow, No, 256)                   \
-    X(route, Route, Route, 32)
+    X(route, Route, No, 32)
 
 // Kernels on weights in tiles, likewise. The bodies in kernels/ are plain; a device for which that will not
 // do has bodies of its own (cuda/matrix.h), and one without either leaves weights as they are in the file

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -92,6 +93,7 @@ class Lowering {
     struct ExpertRows {
         Routing routing;
         Rows x, act, scratch, y;
+        std::optional<ops::Route> route;  // that fills `routing` first
 
         ExpertRows slice(std::int64_t first, std::int64_t n) const;
     };

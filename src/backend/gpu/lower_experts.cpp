@@ -41,6 +41,20 @@ std::int64_t generated_rows_for(std::int64_t n_used) {
     return n_used <= 6 ? 16 : std::min<std::int64_t>(8, 56 / (n_used + 1));
 }
 
+RouteArgs route_args(const ops::Route& op) {
+    const Router& r = op.router;
+    return {op.logits.data,
+            r.bias.data,
+            r.hash,
+            op.tokens,
+            op.out.expert,
+            op.out.weight,
+            u32(op.logits.width),
+            u32(op.out.n_used),
+            r.normalise ? 1U : 0U,
+            r.weight_scale};
+}
+
 std::uint32_t layout_code(const Matrix& m) {
     return static_cast<std::uint32_t>(*tile_layout(m.type));
 }
@@ -53,26 +67,22 @@ std::uint64_t member_bytes(const Matrix& m) {
 Lowering::ExpertRows Lowering::ExpertRows::slice(std::int64_t first, std::int64_t n) const {
     const std::int64_t pairs = first * routing.n_used;
     const auto part = [&](Rows r) { return r.data == nullptr ? r : r.slice(first, n); };
-    return {{routing.expert + pairs, routing.weight + pairs, routing.n_used},
-            part(x),
-            part(act),
-            part(scratch),
-            part(y)};
+    ExpertRows some{{routing.expert + pairs, routing.weight + pairs, routing.n_used},
+                    part(x),
+                    part(act),
+                    part(scratch),
+                    part(y),
+                    route};
+    if (some.route) {
+        some.route->logits = route->logits.slice(first, n);
+        some.route->tokens = route->tokens + first;
+        some.route->out = some.routing;
+    }
+    return some;
 }
 
 void Lowering::lower(const ops::Route& op) {
-    const Router& r = op.router;
-    const RouteArgs args{op.logits.data,
-                         r.bias.data,
-                         r.hash,
-                         op.tokens,
-                         op.out.expert,
-                         op.out.weight,
-                         u32(op.logits.width),
-                         u32(op.out.n_used),
-                         r.normalise ? 1U : 0U,
-                         r.weight_scale};
-    launch(Kernel::route, {u32(op.logits.n)}, args);
+    launch(Kernel::route, {u32(op.logits.n)}, route_args(op));
 }
 
 void Lowering::lower(const ops::Swiglu& op) {
@@ -81,11 +91,19 @@ void Lowering::lower(const ops::Swiglu& op) {
 }
 
 void Lowering::lower(const ops::RoutedExperts& op) {
-    experts(op.experts, nullptr, {op.routing, op.x, {}, {}, op.y});
+    experts(op.experts, nullptr, {op.routing, op.x, {}, {}, op.y, std::nullopt});
 }
 
+// Generated rows have their experts chosen and listed in one launch.
 void Lowering::lower(const ops::Mixture& op) {
-    experts(op.routed, &op.shared, {op.routing, op.x, op.act, op.scratch, op.y});
+    ExpertRows rows{op.routing, op.x, op.act, op.scratch, op.y, op.route};
+    bool all_generated = true;
+    for_runs(op.x.n, [&](auto, auto, bool is_prompt) { all_generated &= !is_prompt; });
+    if (op.route && (op.routed.gate.tiles == nullptr || !all_generated)) {
+        lower(*op.route);
+        rows.route = std::nullopt;
+    }
+    experts(op.routed, &op.shared, rows);
 }
 
 void Lowering::experts(const Experts& routed, const Experts* shared, const ExpertRows& all) {
@@ -128,9 +146,11 @@ void Lowering::generated_experts(const Experts& routed, const Experts* shared, c
     auto* x_sums = scratch_.take<float>(n * n_in / kSumInputs);
     auto* list = reinterpret_cast<ExpertList*>(scratch_.take<std::byte>(static_cast<std::int64_t>(
         sizeof(ExpertList) + sizeof(ExpertEntry) * static_cast<std::size_t>(n_pairs))));
+    RouteArgs route{};
+    if (rows.route) route = route_args(*rows.route);
+    route.expert = rows.routing.expert;
     launch(Kernel::prepare_experts, {1 + parts(n * n_in / kActInputs, kSimds)},
-           PrepareExpertsArgs{rows.x.data, x, x_sums, rows.routing.expert, list, u32(n), u32(n_in),
-                              u32(n_pairs)});
+           PrepareExpertsArgs{route, rows.x.data, x, x_sums, list, u32(n), u32(n_in), u32(n_pairs)});
     GateUpArgs up{};
     up.tiles = bytes_at(routed.gate.tiles);
     up.expert_bytes = member_bytes(routed.gate);

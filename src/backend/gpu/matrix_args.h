@@ -2,6 +2,7 @@
 
 #include <stdint.h>
 
+#include "backend/gpu/args.h"
 #include "backend/gpu/tiles.h"
 
 // Arguments of the matrix families, whose bodies differ between devices. Weights are tiles (tiles.h). Row
@@ -88,14 +89,15 @@ struct ExpertList {
 
 constexpr uint32_t kMaxListPairs = 256;
 
-// What gate_up reads: rows of x with one scale per 256 and their sums, and the list of the experts chosen.
-// Pairs whose expert is negative are left out. Grid: (1 + parts of n * n_in / 256)
+// What gate_up reads: rows of x with one scale per 256 and their sums, and the list of the experts that
+// route.expert names; with route.logits they are chosen first. Pairs whose expert is negative are left out.
+// Grid: (1 + parts of n * n_in / 256)
 struct PrepareExpertsArgs {
-    const float* x;         // (n, n_in)
-    ActBlock* act;          // (n, n_in / 256)
-    float* sums;            // (n, n_in / 16)
-    const int32_t* expert;  // (n_pairs)
-    ExpertList* list;       // room for n_pairs entries
+    RouteArgs route;
+    const float* x;    // (n, n_in)
+    ActBlock* act;     // (n, n_in / 256)
+    float* sums;       // (n, n_in / 16)
+    ExpertList* list;  // room for n_pairs entries
     uint32_t n, n_in, n_pairs;
 };
 

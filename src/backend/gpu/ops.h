@@ -150,6 +150,7 @@ struct Mixture {
     Rows x;
     Experts shared;
     Rows act, scratch, y;
+    std::optional<Route> route = std::nullopt;  // that fills `routing` first
 };
 
 using Op = std::variant<RowRun, Matmul, RmsNorm, Add, Embed, HcCollapse, HcExpand, Rope, RoundFp8, NormRotate,

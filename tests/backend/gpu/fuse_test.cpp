@@ -42,6 +42,11 @@ TEST(Fuse, TakesOnlyWhatFits) {
     EXPECT_EQ(n({collapse, weighted}), 1U);
     EXPECT_EQ(n({collapse, norm(row)}), 2U);  // a norm without weights
     EXPECT_EQ(n({collapse, ops::RmsNorm{row, {memory, kDim}, kDim, 1e-6F, other}}), 2U);
+    std::int32_t experts[2] = {};
+    const Routing here{experts, memory, 1}, elsewhere{experts + 1, memory, 1};
+    const ops::Route route{{}, nullptr, row, here};
+    EXPECT_EQ(n({route, ops::Mixture{{}, here, row, {}, row, row, row}}), 1U);
+    EXPECT_EQ(n({route, ops::Mixture{{}, elsewhere, row, {}, row, row, row}}), 2U);
 }
 
 class Fused : public testing::TestWithParam<GpuUnderTest> {};
@@ -106,6 +111,40 @@ TEST_P(Fused, CollapseWithNormHasTheBitsOfItsParts) {
         return device.download(x);
     };
     expect_same_bits(run(true), run(false), "x");
+}
+
+// Hash layers and such with a bias; the router alone and with its mixture.
+TEST_P(Fused, RoutedMixtureHasTheBitsOfItsParts) {
+    constexpr std::int64_t kExperts = 70, kUsed = 6, kWidth = 256;
+    for (const bool hashed : {false, true}) {
+        const auto run = [&](bool together) {
+            const std::unique_ptr<Backend> backend = make_gpu_backend(GetParam().make());
+            Device device(*backend);
+            Random random(10);
+            const Device::ExpertTypes types{quant::Type::iq2_xxs, quant::Type::iq2_xxs, quant::Type::q2_k};
+            const Device::ExpertTypes q8{quant::Type::q8_0, quant::Type::q8_0, quant::Type::q8_0};
+            const Experts routed = device.experts(random, types, kExperts, kWidth, kWidth, 10);
+            const Experts shared = device.experts(random, q8, 1, kWidth, kWidth, 10);
+            Router router;
+            router.n_used = kUsed;
+            router.bias = device.vector(random.gaussian(kExperts, 0.3F));
+            std::vector<std::int32_t> hash;
+            for (std::int32_t i = 0; i < 4 * kUsed; ++i) hash.push_back(11 * i % kExperts);
+            if (hashed) router.hash = device.upload(hash);
+            const std::vector<TokenId> tokens{3, 0, 2};
+            const Rows logits = device.rows(random.gaussian(kRows * kExperts), kExperts);
+            const Rows x = device.rows(random.gaussian(kRows * kWidth), kWidth);
+            const Routing routing{device.allocate<std::int32_t>(kRows * kUsed),
+                                  device.allocate<float>(kRows * kUsed), kUsed};
+            const Rows act = device.result(kRows, kWidth), y = device.result(kRows, kWidth);
+            backend->gated_matmul(shared, x, device.result(kRows, kWidth), act);
+            backend->route(router, tokens, logits, routing);
+            if (!together) device.download(y);
+            backend->mixture(routed, routing, x, shared, act, device.result(kRows, kWidth), y);
+            return device.download(y);
+        };
+        expect_same_bits(run(true), run(false), hashed ? "hash" : "bias");
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Gpu, Fused, testing::ValuesIn(gpu_devices()),

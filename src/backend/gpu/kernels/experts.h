@@ -22,58 +22,75 @@ DS4_KERNEL(swiglu, SwigluArgs, NoShared) {
     a.gate[at] = a.weight != nullptr ? v * a.weight[t.group] : v;
 }
 
-struct RouteShared {
-    SharedArray<float, kMaxExperts> affinity, key;
-    SharedArray<uint32_t, kMaxExperts> chosen;
-};
-
-// The expert with the largest key, of equal ones the lowest; the key is used up. By one SIMD-group.
-DS4_FN uint32_t take_top(Thread t, uint32_t n, DS4_SHARED RouteShared& s) {
-    float best = as_float(0xff800000u);  // -infinity
-    uint32_t at = smaller(t.lane, n - 1);
-    for (uint32_t e = t.lane; e < n; e += kSimdWidth) {
-        if (s.key[e] <= best) continue;
-        best = s.key[e];
-        at = e;
-    }
-    const float top = simd_max(t, best);
-    const uint32_t lowest = n - simd_max(t, best == top ? n - at : 0u);
-    simd_barrier(t);
-    if (t.lane == 0) s.key[lowest] = as_float(0xff800000u);
-    simd_barrier(t);
-    return lowest;
-}
-
 // sqrt(softplus(z))
 DS4_FN float affinity(float z) {
     return sqrt(z > 20 ? z : log1p(exp(z)));
 }
 
-DS4_KERNEL(route, RouteArgs, RouteShared) {
-    const DS4_GLOBAL float* logits = a.logits + static_cast<int64_t>(t.group) * a.n_experts;
-    for (uint32_t e = t.lane; e < a.n_experts; e += kSimdWidth) {
-        s.affinity[e] = affinity(logits[e]);
-        s.key[e] = s.affinity[e] + (a.bias != nullptr ? a.bias[e] : 0);
+// A lane's keys: expert e is key e / kSimdWidth of lane e % kSimdWidth.
+constexpr uint32_t kKeysPerLane = kMaxExperts / kSimdWidth;
+
+// The expert with the largest key, of equal ones the lowest; the key is used up. By one SIMD-group.
+DS4_FN uint32_t take_top(Thread t, uint32_t n, DS4_LOCAL float (&key)[kKeysPerLane]) {
+    float best = as_float(0xff800000u);  // -infinity
+    uint32_t at = smaller(t.lane, n - 1);
+    DS4_UNROLL
+    for (uint32_t i = 0; i < kKeysPerLane; ++i) {
+        if (i * kSimdWidth >= n) continue;
+        if (key[i] <= best) continue;
+        best = key[i];
+        at = i * kSimdWidth + t.lane;
     }
-    simd_barrier(t);
-    if (a.hash != nullptr) {
-        const DS4_GLOBAL int32_t* row = a.hash + static_cast<int64_t>(a.tokens[t.group]) * a.n_used;
-        for (uint32_t k = t.lane; k < a.n_used; k += kSimdWidth) s.chosen[k] = static_cast<uint32_t>(row[k]);
-    } else {
-        for (uint32_t k = 0; k < a.n_used; ++k) {
-            const uint32_t top = take_top(t, a.n_experts, s);
-            if (t.lane == 0) s.chosen[k] = top;
-        }
+    const float top = simd_max(t, best);
+    const uint32_t lowest = n - simd_max(t, best == top ? n - at : 0u);
+    DS4_UNROLL
+    for (uint32_t i = 0; i < kKeysPerLane; ++i) {
+        if (i * kSimdWidth + t.lane == lowest) key[i] = as_float(0xff800000u);
     }
-    simd_barrier(t);
+    return lowest;
+}
+
+static_assert(kMaxUsed <= kSimdWidth);  // a lane each
+
+// The n_used best experts of a row, the k-th in lane k. By one SIMD-group.
+DS4_FN uint32_t best_experts(Thread t, DS4_ARGS RouteArgs& a, const DS4_GLOBAL float* logits) {
+    float key[kKeysPerLane];
+    DS4_UNROLL
+    for (uint32_t i = 0; i < kKeysPerLane; ++i) {
+        const uint32_t e = i * kSimdWidth + t.lane;
+        key[i] = as_float(0xff800000u);
+        if (e < a.n_experts) key[i] = affinity(logits[e]) + (a.bias != nullptr ? a.bias[e] : 0);
+    }
+    uint32_t chosen = 0;
+    for (uint32_t k = 0; k < a.n_used; ++k) {
+        const uint32_t top = take_top(t, a.n_experts, key);
+        if (t.lane == k) chosen = top;
+    }
+    return chosen;
+}
+
+// Experts and weights of a row, by one SIMD-group.
+DS4_FN void route_row(Thread t, DS4_ARGS RouteArgs& a, uint32_t row) {
+    const DS4_GLOBAL float* logits = a.logits + static_cast<int64_t>(row) * a.n_experts;
+    const bool has_slot = t.lane < a.n_used;
+    uint32_t chosen = 0;
+    if (a.hash == nullptr) {
+        chosen = best_experts(t, a, logits);
+    } else if (has_slot) {
+        chosen = static_cast<uint32_t>(a.hash[static_cast<int64_t>(a.tokens[row]) * a.n_used + t.lane]);
+    }
+    const float mine = has_slot ? affinity(logits[chosen]) : 0;
     float sum = 0;
-    for (uint32_t k = 0; k < a.n_used; ++k) sum += s.affinity[s.chosen[k]];
+    for (uint32_t k = 0; k < a.n_used; ++k) sum += simd_shuffle(t, mine, k);
     const float denominator = a.normalise != 0 ? larger(sum, 6.103515625e-5f) : 1;
-    for (uint32_t k = t.lane; k < a.n_used; k += kSimdWidth) {
-        const int64_t at = static_cast<int64_t>(t.group) * a.n_used + k;
-        a.expert[at] = static_cast<int32_t>(s.chosen[k]);
-        a.weight[at] = a.weight_scale * s.affinity[s.chosen[k]] / denominator;
-    }
+    if (!has_slot) return;
+    const int64_t at = static_cast<int64_t>(row) * a.n_used + t.lane;
+    a.expert[at] = static_cast<int32_t>(chosen);
+    a.weight[at] = a.weight_scale * mine / denominator;
+}
+
+DS4_KERNEL(route, RouteArgs, NoShared) {
+    route_row(t, a, t.group);
 }
 
 }  // namespace ds4::gpu::DS4_DIALECT

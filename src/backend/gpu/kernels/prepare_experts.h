@@ -1,6 +1,7 @@
 #pragma once
 
 #include "backend/gpu/kernels/act_blocks.h"
+#include "backend/gpu/kernels/experts.h"
 
 namespace ds4::gpu::DS4_DIALECT {
 
@@ -14,7 +15,7 @@ struct PrepareExpertsShared {
 // columns); an entry's place is the number of those of lower experts, and those of its own before it.
 DS4_FN void list_experts(Thread t, DS4_ARGS PrepareExpertsArgs& a, DS4_SHARED PrepareExpertsShared& s) {
     const uint32_t most = a.n < 8 ? a.n : 8;  // pairs of an entry
-    for (uint32_t p = t.index; p < a.n_pairs; p += t.n_threads) s.expert[p] = a.expert[p];
+    for (uint32_t p = t.index; p < a.n_pairs; p += t.n_threads) s.expert[p] = a.route.expert[p];
     group_barrier(t);
     for (uint32_t p = t.index; p < a.n_pairs; p += t.n_threads) {
         uint32_t rank = 0;
@@ -72,6 +73,10 @@ DS4_FN void quantise_block(Thread t, DS4_ARGS PrepareExpertsArgs& a, uint32_t bl
 
 DS4_KERNEL(prepare_experts, PrepareExpertsArgs, PrepareExpertsShared) {
     if (t.group == 0) {
+        if (a.route.logits != nullptr) {
+            for (uint32_t row = t.simd; row < a.n; row += t.n_simds) route_row(t, a.route, row);
+            group_barrier(t);
+        }
         list_experts(t, a, s);
         return;
     }
