@@ -91,8 +91,10 @@ void KvState::advance(std::span<const TokenId> tokens) {
 }
 
 LayerHistory KvState::history(std::int64_t layer) const {
+    const KvLayout::Layer& of = layout_.layers[static_cast<std::size_t>(layer)];
     LayerHistory h = layers_[static_cast<std::size_t>(layer)].parts;
-    h.compressed.pages = h.indexer.pages = page_data_.data();
+    if (of.compressed.ratio != 0) h.compressed.pages = page_data_.data();
+    if (of.indexer.ratio != 0) h.indexer.pages = page_data_.data();
     return h;
 }
 
