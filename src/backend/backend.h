@@ -182,6 +182,15 @@ class Backend {
     // y = w * x / rms(x); w absent: unweighted. Each row of width w.n (or `width` if absent) is normed on its
     // own, so a row of x may hold several. x and y may be the same. model.md 4.1
     virtual void rms_norm(Rows x, const Vector& w, std::int64_t width, float eps, Rows y) = 0;
+    // y = w norm(x) of each product; x is left as it is or normed, as the backend likes. norm (x.width)
+    struct Product {
+        Matrix w;
+        Rows y;
+    };
+    virtual void norm_matmul(Rows x, const Vector& norm, float eps, std::span<const Product> products) {
+        rms_norm(x, norm, x.width, eps, x);
+        for (const Product& p : products) matmul(p.w, x, p.y);
+    }
     // Adds x (n, w) to each w-wide slice of y (n, s * w).
     virtual void add(Rows x, Rows y) = 0;
 

@@ -63,9 +63,8 @@ void Block::attention(const LayerWeights& layer, const BatchRows& batch,
     if (layer.ratio == 4) project(w.indexer.compressor, x, index_pooled);
     // The factor (ID * IH)^-0.5 is the same for all rows and cannot change the selection; it is left out.
     if (scores) backend_.matmul(w.indexer.proj, x, index_weight);
-    backend_.rms_norm(q_low, w.q_a_norm, config_.q_rank, config_.rms_eps, q_low);
-    backend_.matmul(w.q_b, q_low, q);
-    if (scores) backend_.matmul(w.indexer.q_b, q_low, index_q);
+    const Backend::Product of_q_low[] = {{w.q_b, q}, {w.indexer.q_b, index_q}};
+    backend_.norm_matmul(q_low, w.q_a_norm, config_.rms_eps, std::span(of_q_low).first(scores ? 2 : 1));
 
     backend_.rms_norm(q, Vector{}, d, config_.rms_eps, q);
     backend_.rope(rotation, batch.positions, d, false, q);

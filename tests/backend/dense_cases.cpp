@@ -42,6 +42,21 @@ Outputs grouped_matmul(Device& device, Random& random, Type type, bool whole_til
     return {{"y", device.download(y), kF32}};
 }
 
+// Factors of the norm that keep the activations such that int8 holds them exactly.
+Outputs norm_matmul(Device& device, Random& random, Type type, std::int64_t n) {
+    const std::int64_t n_in = 256 * random.integer(1, 4), n_out = random.integer(1, 100);
+    std::vector<float> factors;
+    for (std::int64_t i = 0; i < n_in; i += 32)
+        factors.insert(factors.end(), 32, random.integer(0, 1) == 0 ? 0.5F : -2.0F);
+    const Vector norm = device.vector(factors);
+    const Rows x = device.rows(random.int8_exact(n * n_in), n_in);
+    const Rows y = device.result(n, n_out), second = device.result(n, 33);
+    const Backend::Product products[] = {{device.matrix(random, type, n_out, n_in), y},
+                                         {device.matrix(random, Type::q8_0, 33, n_in), second}};
+    device.backend().norm_matmul(x, norm, 1e-6F, products);
+    return {{"y", device.download(y), kF32}, {"second", device.download(second), kF32}};
+}
+
 Outputs rms_norm(Device& device, Random& random, bool weighted, bool in_place) {
     const std::int64_t width = random.integer(1, 600);
     const std::int64_t per_row = weighted ? 1 : random.integer(1, 4);
@@ -214,6 +229,10 @@ std::vector<OpCase> dense_cases() {
     cases.push_back(
         {"rms_norm_in_place", 4, [](Device& d, Random& r) { return rms_norm(d, r, true, true); }});
     cases.push_back({"rms_norm_of_zero", 1, rms_norm_of_zero});
+    for (const Type type : {Type::q8_0, Type::f16, Type::f32}) {
+        cases.push_back({"norm_matmul_" + name_of(type), 3,
+                         [type](Device& d, Random& r) { return norm_matmul(d, r, type, r.integer(1, 40)); }});
+    }
     cases.push_back({"add", 8, add});
     cases.push_back({"no_rows", 1, no_rows});
     for (const Type type : {Type::f32, Type::f16}) {

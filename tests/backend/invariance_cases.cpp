@@ -26,6 +26,15 @@ std::vector<float> matmul(Device& device, std::int64_t first, std::int64_t n) {
     return device.download(y);
 }
 
+std::vector<float> norm_matmul(Device& device, std::int64_t first, std::int64_t n) {
+    Random random(8);
+    const Vector norm = device.vector(random.gaussian(512));
+    const Rows y = device.result(n, 70);
+    const Backend::Product product{device.matrix(random, Type::q8_0, 70, 512), y};
+    device.backend().norm_matmul(some(device, random, 512, first, n), norm, 1e-6F, {&product, 1});
+    return device.download(y);
+}
+
 std::vector<float> grouped_matmul(Device& device, std::int64_t first, std::int64_t n) {
     Random random(2);
     const Matrix w = device.grouped_matrix(random, Type::q8_0, 4, 40, 64);
@@ -118,6 +127,7 @@ std::vector<RowOp> row_ops() {
         {"matmul_Q4_K", kRows, matmul<Type::q4_k>},
         {"matmul_IQ2_XXS", kRows, matmul<Type::iq2_xxs>},
         {"matmul_MXFP4", kRows, matmul<Type::mxfp4>},
+        {"norm_matmul", kRows, norm_matmul, true},
         {"grouped_matmul", kRows, grouped_matmul},
         {"rms_norm", kRows, rms_norm},
         {"hyper_connection", kRows, hyper_connection},

@@ -104,6 +104,11 @@ class GpuBackend final : public Backend {
     void grouped_matmul(const Matrix& w, std::int64_t n_groups, Rows x, Rows y) override {
         record([&] { return ops::Matmul{w, n_groups, x, y}; });
     }
+    void norm_matmul(Rows x, const Vector& norm, float eps, std::span<const Product> products) override {
+        for (const Product& p : products) {
+            record([&] { return ops::Matmul{p.w, 1, x, p.y, norm, eps}; });
+        }
+    }
     void rms_norm(Rows x, const Vector& w, std::int64_t width, float eps, Rows y) override {
         record([&] { return ops::RmsNorm{x, w, width, eps, y}; });
     }

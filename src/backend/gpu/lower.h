@@ -22,6 +22,8 @@ struct PendingProducts {
     };
 
     Rows x;
+    Vector norm;  // of x on the way in, if there is one
+    float norm_eps = 0;
     std::int64_t n_groups = 1;
     float clamp = 0;
     std::vector<Product> products;
@@ -80,9 +82,10 @@ class Lowering {
         for (const ops::RowRun& run : runs_) f(each * run.first, each * run.n_rows, run.is_prompt);
     }
     Activations prepare(quant::Type weights, Rows x);
+    Rows normed(Rows x, const Vector& norm, float eps);
     void product(const Matrix& w, std::int64_t n_groups, Rows x, Rows y);
-    // One more product with weights in tiles.
-    void join(const PendingProducts::Product& product, Rows x, std::int64_t n_groups, float clamp);
+    // One more product with weights in tiles; `with`: x and what comes with it, without products.
+    void join(const PendingProducts::Product& product, const PendingProducts& with);
     void multiply_pending();
     void multiply_generated(const PendingProducts& p, std::int64_t first, std::int64_t n);
     void multiply_prompt(const PendingProducts& p, std::int64_t first, std::int64_t n);

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <utility>
 
 #include "backend/cpu/dot.h"
 #include "backend/gpu/lower.h"
@@ -71,16 +72,16 @@ void Lowering::lower(const ops::RowRun& op) {
 
 void Lowering::lower(const ops::Matmul& op) {
     if (op.w.tiles != nullptr) {
-        join({op.w, {}, op.y}, op.x, op.n_groups, 0);
+        join({op.w, {}, op.y}, {op.x, op.norm, op.norm_eps, op.n_groups, 0, {}});
     } else {
         multiply_pending();
-        product(op.w, op.n_groups, op.x, op.y);
+        product(op.w, op.n_groups, op.norm ? normed(op.x, op.norm, op.norm_eps) : op.x, op.y);
     }
 }
 
 void Lowering::lower(const ops::GatedMatmul& op) {
     const Experts& e = op.shared;
-    if (e.gate.tiles != nullptr) return join({e.gate, e.up, op.act}, op.x, 1, e.clamp);
+    if (e.gate.tiles != nullptr) return join({e.gate, e.up, op.act}, {op.x, {}, 0, 1, e.clamp, {}});
     multiply_pending();
     product(e.gate, 1, op.x, op.act);
     product(e.up, 1, op.x, op.scratch);
@@ -104,6 +105,13 @@ Lowering::Activations Lowering::prepare(quant::Type weights, Rows x) {
     return {out, stride};
 }
 
+// Normed rows in scratch memory.
+Rows Lowering::normed(Rows x, const Vector& norm, float eps) {
+    const Rows y{scratch_.take<float>(x.n * x.width), x.n, x.width};
+    lower(ops::RmsNorm{x, norm, x.width, eps, y});
+    return y;
+}
+
 // A row of x is one activation row per group.
 void Lowering::product(const Matrix& w, std::int64_t n_groups, Rows x, Rows y) {
     if (w.data == nullptr) throw Error("a matrix in tiles is multiplied as if it lay as in the file");
@@ -116,14 +124,16 @@ void Lowering::product(const Matrix& w, std::int64_t n_groups, Rows x, Rows y) {
 
 // ---- weights in tiles
 
-void Lowering::join(const PendingProducts::Product& product, Rows x, std::int64_t n_groups, float clamp) {
+void Lowering::join(const PendingProducts::Product& product, const PendingProducts& with) {
     PendingProducts& p = products_;
-    const bool fits = p.x.data == x.data && p.x.n == x.n && p.x.width == x.width && p.n_groups == 1 &&
-                      n_groups == 1 && p.products.size() < kMaxRowsMatrices && p.clamp == 0;
+    const bool same_x = p.x.data == with.x.data && p.x.n == with.x.n && p.x.width == with.x.width &&
+                        p.norm.data == with.norm.data && p.norm_eps == with.norm_eps;
+    const bool fits = same_x && p.n_groups == 1 && with.n_groups == 1 &&
+                      p.products.size() < kMaxRowsMatrices && p.clamp == 0;
     if (!fits) multiply_pending();
-    p.x = x;
-    p.n_groups = n_groups;
-    p.clamp = clamp;
+    std::vector<PendingProducts::Product> products = std::move(p.products);
+    p = with;
+    p.products = std::move(products);
     p.products.push_back(product);
 }
 
@@ -154,7 +164,9 @@ void Lowering::multiply_generated(const PendingProducts& p, std::int64_t first, 
     a.n = u32(n);
     a.n_in = u32(p.products[0].w.n_in);
     a.n_groups = u32(p.n_groups);
-    a.input = static_cast<std::uint32_t>(RowsInput::f32);
+    a.input = static_cast<std::uint32_t>(p.norm ? RowsInput::norm : RowsInput::f32);
+    a.norm = p.norm.data;
+    a.eps = p.norm_eps;
     a.clamp = p.clamp;
     for (const PendingProducts::Product& one : p.products) {
         RowsMatrix& m = a.matrix[a.n_matrices++];
@@ -175,7 +187,8 @@ void Lowering::multiply_generated(const PendingProducts& p, std::int64_t first, 
 // keep 22 bits of x: routers choose by small differences, compressors' rows are read a million tokens later.
 void Lowering::multiply_prompt(const PendingProducts& p, std::int64_t first, std::int64_t n) {
     const auto whole_x = [](const auto& one) { return one.w.type == quant::Type::f16; };
-    const Rows x = p.x.slice(first, n);
+    Rows x = p.x.slice(first, n);
+    if (p.norm) x = normed(x, p.norm, p.norm_eps);
     auto* high = scratch_.take<std::uint16_t>(n * x.width);
     std::uint16_t* low = std::any_of(p.products.begin(), p.products.end(), whole_x)
                              ? scratch_.take<std::uint16_t>(n * x.width)

@@ -30,6 +30,8 @@ struct Matmul {
     Matrix w;
     std::int64_t n_groups;
     Rows x, y;
+    Vector norm = {};  // of x on the way in, if there is one; x stays as it is
+    float norm_eps = 0;
 };
 
 struct RmsNorm {
