@@ -55,6 +55,19 @@ std::optional<Fused> rotate_round(std::span<const ops::Op> ops) {
     return Fused{ops::RotateRound{*rope, *round}, 2};
 }
 
+std::optional<Fused> attend_rotate(std::span<const ops::Op> ops) {
+    const auto [attend, store] = pair_at<ops::Attend, ops::StoreWindow>(ops);
+    if (attend == nullptr || store == nullptr || ops.size() < 3 || !same(attend->kv, store->kv))
+        return std::nullopt;
+    const auto* rope = std::get_if<ops::Rope>(&ops[2]);
+    if (rope == nullptr || !same(rope->x, attend->out) || rope->head_dim != attend->attention.head_dim)
+        return std::nullopt;
+    ops::Attend fused = *attend;
+    fused.store = *store;
+    fused.rope = *rope;
+    return Fused{fused, 3};
+}
+
 std::optional<Fused> routed_mixture(std::span<const ops::Op> ops) {
     const auto [route, mixture] = pair_at<ops::Route, ops::Mixture>(ops);
     if (route == nullptr || mixture == nullptr || route->out.expert != mixture->routing.expert)
@@ -65,7 +78,7 @@ std::optional<Fused> routed_mixture(std::span<const ops::Op> ops) {
 }
 
 std::optional<Fused> fused_at(std::span<const ops::Op> ops) {
-    for (const auto rule : {norm_rotate, collapse_norm, rotate_round, routed_mixture}) {
+    for (const auto rule : {norm_rotate, collapse_norm, rotate_round, attend_rotate, routed_mixture}) {
         if (const std::optional<Fused> fused = rule(ops)) return fused;
     }
     return std::nullopt;

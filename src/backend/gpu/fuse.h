@@ -10,6 +10,7 @@ namespace ds4::gpu {
 //   RmsNorm, Rope [, RoundFp8] of the same heads    ->  NormRotate
 //   HcCollapse, RmsNorm of its x in place           ->  HcCollapse with a norm
 //   Rope, RoundHadamardFp4 of the same heads        ->  RotateRound
+//   Attend, StoreWindow, Rope of the result         ->  Attend with both
 //   Route, Mixture by it                            ->  Mixture with its route
 std::vector<ops::Op> fuse(std::vector<ops::Op> ops);
 

@@ -63,10 +63,21 @@ void Lowering::lower(const ops::Attend& op) {
     args.ratio = u32(spec.ratio);
     args.n_pieces = u32(n_pieces);
     args.scale = inverse_root(spec.head_dim);
-    if (!splits) return launch(Kernel::attention_whole, {n_groups}, args);
+    if (op.rope) {
+        args.n_dims = u32(op.rope->n_dims);
+        args.direction = op.rope->inverse ? -1.0F : 1.0F;
+        args.positions = op.rope->positions;
+        args.frequency = op.rope->frequency;
+    }
+    if (!splits) {
+        launch(Kernel::attention_whole, {n_groups}, args);
+        if (op.store) lower(*op.store);
+        return;
+    }
     args.partial = scratch_.take<float>(partial_floats);
+    args.stores_window = op.store ? 1 : 0;
     launch(Kernel::attention_split, {n_groups, args.n_pieces}, args);
-    launch(Kernel::attention_merge, {n_groups}, args);
+    launch(Kernel::attention_merge, {n_groups + (op.store ? u32(n) : 0)}, args);
 }
 
 }  // namespace ds4::gpu

@@ -111,16 +111,18 @@ struct SelectRows {
     Selection selection;
 };
 
+struct StoreWindow {
+    Batch batch;
+    Rows kv;
+};
+
 struct Attend {
     Attention attention;
     Batch batch;
     Selection selection;
     Rows q, kv, out;
-};
-
-struct StoreWindow {
-    Batch batch;
-    Rows kv;
+    std::optional<StoreWindow> store = std::nullopt;  // of kv, afterwards
+    std::optional<Rope> rope = std::nullopt;          // of out
 };
 
 struct Route {

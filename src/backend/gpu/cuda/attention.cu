@@ -299,11 +299,28 @@ __global__ void __launch_bounds__(kThreads, 2) split_kernel(const __grid_constan
     }
 }
 
-// A thread has two dims. Grid: (n * n_heads)
+// Two neighbouring dims of a head's result, from `dim` on.
+DS4_DEVICE void store_pair(const AttentionArgs& a, uint32_t row, float x, float y, uint32_t dim,
+                           float* head) {
+    float2 v = make_float2(x, y);
+    if (dim >= kDims - a.n_dims) {
+        const float theta =
+            static_cast<float>(a.positions[row]) * a.frequency[(dim - (kDims - a.n_dims)) / 2];
+        const Turn turn = turn_of(theta, a.direction);
+        v = make_float2(turn.first(x, y), turn.second(x, y));
+    }
+    *reinterpret_cast<float2*>(head + dim) = v;
+}
+
+// A thread has two dims. Grid: (n * n_heads, and n if it stores the window)
 __global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__ AttentionArgs a) {
     wait_for_predecessor();
     release_dependents();
     const uint32_t row = blockIdx.x / a.n_heads, head = blockIdx.x % a.n_heads;
+    if (row >= a.batch.n) {
+        store_window_row(this_thread(), a.batch, a.kv, blockIdx.x - a.batch.n * a.n_heads, kDims);
+        return;
+    }
     const Visible v = visible_rows(a, row);
     const uint32_t n_pieces = (v.n + kPiece - 1) / kPiece;
     const float* from = a.partial + static_cast<int64_t>(blockIdx.x) * a.n_pieces * (kDims + 2);
@@ -320,8 +337,8 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__
         sum = m.sum;
     }
     const float scale = 1.0f / sum;
-    reinterpret_cast<float2*>(a.out + static_cast<int64_t>(blockIdx.x) * kDims)[threadIdx.x] =
-        make_float2(all.x * scale, all.y * scale);
+    store_pair(a, row, all.x * scale, all.y * scale, 2 * threadIdx.x,
+               a.out + static_cast<int64_t>(blockIdx.x) * kDims);
 }
 
 // Grid: (n * tiles of heads)
@@ -376,11 +393,10 @@ __global__ void __launch_bounds__(kThreads, 1) whole_kernel(const __grid_constan
         for (uint32_t half = 0; half < 2; ++half) {
             const uint32_t head = 16 * tile + lane / 4 + 8 * half;
             const float scale = 1.0f / s.all_sum[head];
-            float* out = a.out + (head_at + head) * kDims + 8 * kDimTiles * warp + lane % 4 * 2;
 #pragma unroll
             for (uint32_t n = 0; n < kDimTiles; ++n) {
-                *reinterpret_cast<float2*>(out + 8 * n) =
-                    make_float2(all[tile][n][2 * half] * scale, all[tile][n][2 * half + 1] * scale);
+                store_pair(a, row, all[tile][n][2 * half] * scale, all[tile][n][2 * half + 1] * scale,
+                           8 * kDimTiles * warp + lane % 4 * 2 + 8 * n, a.out + (head_at + head) * kDims);
             }
         }
     }
@@ -408,7 +424,8 @@ bool launch_attention(const Launch& launched, cudaStream_t stream, cudaError_t& 
         status = launch(split_kernel, dim3(a.batch.n * (a.n_heads / kSplitHeads), a.n_pieces), kThreads,
                         sizeof(Tile<kSplitHeads>), stream, a);
     } else {
-        status = launch(merge_kernel, dim3(a.batch.n * a.n_heads), kThreads, 0, stream, a);
+        const uint32_t blocks = a.batch.n * a.n_heads + (a.stores_window != 0 ? a.batch.n : 0);
+        status = launch(merge_kernel, dim3(blocks), kThreads, 0, stream, a);
     }
     return true;
 }

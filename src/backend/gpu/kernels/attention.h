@@ -2,6 +2,7 @@
 
 #include "backend/gpu/args.h"
 #include "backend/gpu/kernels/kv_rows.h"
+#include "backend/gpu/kernels/rows.h"
 
 // The portable attention, model.md 6: a thread group takes a batch row and a tile of heads, one per
 // SIMD-group. What a row sees is a list: the window from old to new, then compressed rows ascending. The list
@@ -159,12 +160,22 @@ DS4_FN RowAndHead row_and_head(Thread t, DS4_ARGS AttentionArgs& a) {
     return at;
 }
 
-DS4_FN void store_output(Thread t, uint32_t width, const DS4_LOCAL Softmax& x, DS4_GLOBAL float* out) {
+// The result of a head of `row`, rotated. A pair is in neighbouring lanes.
+DS4_FN void store_output(Thread t, DS4_ARGS AttentionArgs& a, uint32_t row, const DS4_LOCAL Softmax& x,
+                         DS4_GLOBAL float* out) {
     const float scale = 1.0f / x.sum;
+    const uint32_t n_plain = a.head_dim - a.n_dims;
     DS4_UNROLL
     for (uint32_t j = 0; j < kDimParts; ++j) {
         const uint32_t d = j * kSimdWidth + t.lane;
-        if (d < width) out[d] = x.acc[j] * scale;
+        const float own = x.acc[j] * scale;
+        const float other = simd_shuffle_xor(t, own, 1);
+        if (d >= a.head_dim) continue;
+        out[d] = own;
+        if (d < n_plain) continue;
+        const Turn turn =
+            turn_of(static_cast<float>(a.positions[row]) * a.frequency[(d - n_plain) / 2], a.direction);
+        out[d] = d % 2 == 0 ? turn.first(own, other) : turn.second(other, own);
     }
 }
 
@@ -178,7 +189,7 @@ DS4_KERNEL(attention_whole, AttentionArgs, AttentionShared) {
         attend_piece(t, a, v, piece, a.q + at.q, at.has_head, one, s);
         if (at.has_head) merge(all, one);
     }
-    if (at.has_head) store_output(t, a.head_dim, all, a.out + at.q);
+    if (at.has_head) store_output(t, a, at.row, all, a.out + at.q);
 }
 
 DS4_FN int64_t partial_at(DS4_ARGS AttentionArgs& a, const DS4_LOCAL RowAndHead& at, uint32_t piece) {
@@ -202,8 +213,31 @@ DS4_KERNEL(attention_split, AttentionArgs, AttentionShared) {
     if (t.lane == 0) out[a.head_dim + 1] = one.sum;
 }
 
+// The last window_rows rows of each segment go to the ring.
+DS4_FN void store_window_row(Thread t, DS4_ARGS BatchArgs& batch, const DS4_GLOBAL float* kv, uint32_t row,
+                             uint32_t width) {
+    const uint32_t segment = static_cast<uint32_t>(batch.row_segment[row]);
+    const SegmentArgs of = batch.segments[segment];
+    const DS4_GLOBAL HistoryArgs& h = batch.history[segment];
+    const uint32_t i = row - static_cast<uint32_t>(of.first_row);
+    if (i + h.window_rows < static_cast<uint32_t>(of.n_rows)) return;
+    const uint32_t slot = (static_cast<uint32_t>(of.start) + i) % h.window_rows;
+    const DS4_GLOBAL float* from = kv + static_cast<int64_t>(row) * width;
+    DS4_GLOBAL float* to = h.window + static_cast<int64_t>(slot) * width;
+    for (uint32_t d = t.index; d < width; d += t.n_threads) to[d] = from[d];
+}
+
+DS4_KERNEL(store_window, StoreWindowArgs, NoShared) {
+    store_window_row(t, a.batch, a.kv, t.group, a.width);
+}
+
 DS4_KERNEL(attention_merge, AttentionArgs, NoShared) {
     const RowAndHead at = row_and_head(t, a);
+    if (at.row >= a.batch.n) {
+        store_window_row(t, a.batch, a.kv, t.group - a.batch.n * ((a.n_heads + t.n_simds - 1) / t.n_simds),
+                         a.head_dim);
+        return;
+    }
     if (!at.has_head) return;
     const Visible v = visible_rows(a, at.row);
     Softmax all;
@@ -220,20 +254,7 @@ DS4_KERNEL(attention_merge, AttentionArgs, NoShared) {
         one.sum = from[a.head_dim + 1];
         merge(all, one);
     }
-    store_output(t, a.head_dim, all, a.out + at.q);
-}
-
-// The last window_rows rows of each segment go to the ring.
-DS4_KERNEL(store_window, StoreWindowArgs, NoShared) {
-    const uint32_t segment = static_cast<uint32_t>(a.batch.row_segment[t.group]);
-    const SegmentArgs of = a.batch.segments[segment];
-    const DS4_GLOBAL HistoryArgs& h = a.batch.history[segment];
-    const uint32_t i = t.group - static_cast<uint32_t>(of.first_row);
-    if (i + h.window_rows < static_cast<uint32_t>(of.n_rows)) return;
-    const uint32_t slot = (static_cast<uint32_t>(of.start) + i) % h.window_rows;
-    const DS4_GLOBAL float* from = a.kv + static_cast<int64_t>(t.group) * a.width;
-    DS4_GLOBAL float* to = h.window + static_cast<int64_t>(slot) * a.width;
-    for (uint32_t d = t.index; d < a.width; d += t.n_threads) to[d] = from[d];
+    store_output(t, a, at.row, all, a.out + at.q);
 }
 
 }  // namespace ds4::gpu::DS4_DIALECT

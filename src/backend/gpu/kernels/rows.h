@@ -38,14 +38,24 @@ DS4_KERNEL(add, AddArgs, NoShared) {
         a.x[static_cast<int64_t>(t.group) * a.x_width + i % a.x_width];
 }
 
+// A rotation of pairs.
+struct Turn {
+    float c, s;
+
+    DS4_FN float first(float x, float y) const { return x * c - y * s; }
+    DS4_FN float second(float x, float y) const { return x * s + y * c; }
+};
 // direction: 1, or -1 to turn back.
+DS4_FN Turn turn_of(float theta, float direction) {
+    return {cos(theta), direction * sin(theta)};
+}
+
 DS4_FN void rotate_pair(float theta, float direction, DS4_GLOBAL float* x) {
-    const float c = cos(theta);
-    const float sine = direction * sin(theta);
+    const Turn turn = turn_of(theta, direction);
     const float first = x[0];
     const float second = x[1];
-    x[0] = first * c - second * sine;
-    x[1] = first * sine + second * c;
+    x[0] = turn.first(first, second);
+    x[1] = turn.second(first, second);
 }
 
 // The angle is formed in f32 as in the released code (model.md 5, D1).
