@@ -172,6 +172,10 @@ Outputs attention(Device& device, Random& random, const AttentionCase& c, std::i
     const Rows out = device.result(n, n_heads * d);
     device.backend().attention(spec, at.batch.rows(), at.history, selection, q, kv, out);
     device.backend().store_window(at.batch.rows(), at.history, kv);
+    const std::int64_t n_dims = 2 * random.integer(0, d / 2);
+    const std::vector<float> frequency = random.gaussian(n_dims / 2);
+    if (n_dims > 0)
+        device.backend().rope({frequency.data(), n_dims}, at.batch.rows().positions, d, true, out);
     Outputs outputs{{"out", device.download(out), kF32}};
     for (const TestSession& session : at.sessions) {
         std::vector<float> ring = session.window();

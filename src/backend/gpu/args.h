@@ -13,7 +13,7 @@
 
 namespace ds4::gpu {
 
-inline constexpr uint32_t kArgsBytes = 384;  // the most that one kernel's arguments take
+inline constexpr uint32_t kArgsBytes = 512;  // the most that one kernel's arguments take
 
 // What the kernels have room for; the backend refuses more.
 inline constexpr uint32_t kMaxHeadDim = 512;   // D, of attention and its compressor
@@ -241,6 +241,15 @@ struct CompressArgs {
     uint32_t finish;  // 0 none, 1 fp8, 2 Hadamard and FP4
     float rms_eps;
     float hadamard_scale;  // dim^-0.5
+};
+
+// What stands between the products of a generated row and its attention, by groups of its own each, in this
+// order: compressors (one for n_segments groups), kv, heads of the indexer, q. Grid: (all of them)
+struct PrepareAttentionArgs {
+    CompressArgs compress[2];
+    NormRotateArgs kv, q;
+    RotateRoundArgs index_q;  // n is 0: none
+    uint32_t n, n_compressors, n_segments, index_groups;
 };
 
 // Scores of rows [first_row, ..) against their indexer rows, for rows that see more than `capacity` of them.

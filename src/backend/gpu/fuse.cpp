@@ -62,6 +62,7 @@ std::optional<Fused> attend_rotate(std::span<const ops::Op> ops) {
     const auto* rope = std::get_if<ops::Rope>(&ops[2]);
     if (rope == nullptr || !same(rope->x, attend->out) || rope->head_dim != attend->attention.head_dim)
         return std::nullopt;
+    if ((rope->head_dim - rope->n_dims) % 2 != 0) return std::nullopt;  // pairs across lanes
     ops::Attend fused = *attend;
     fused.store = *store;
     fused.rope = *rope;

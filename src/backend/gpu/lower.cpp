@@ -7,10 +7,14 @@ namespace ds4::gpu {
 std::span<const Launch> Lowering::run(std::span<const ops::Op> ops) {
     launches_.clear();
     scratch_.release_old();
-    for (const ops::Op& op : ops) {
-        if (!products_.joins(op)) multiply_pending();
+    for (std::size_t i = 0; i < ops.size();) {
+        if (!products_.joins(ops[i])) multiply_pending();
         scratch_.restart();
-        std::visit([this](const auto& one) { lower(one); }, op);
+        if (const std::size_t n = prepare_attention(ops.subspan(i)); n > 0) {
+            i += n;
+        } else {
+            std::visit([this](const auto& one) { lower(one); }, ops[i++]);
+        }
     }
     multiply_pending();
     return launches_;
@@ -92,7 +96,13 @@ void Lowering::lower(const ops::RoundFp8& op) {
     launch(Kernel::round_fp8, {u32(op.x.n)}, args);
 }
 
-void Lowering::lower(const ops::NormRotate& op) {
+bool Lowering::all_generated(std::int64_t n) const {
+    bool yes = true;
+    for_runs(n, [&](auto, auto, bool is_prompt) { yes &= !is_prompt; });
+    return yes;
+}
+
+NormRotateArgs Lowering::norm_rotate_args(const ops::NormRotate& op) {
     const std::int64_t n_heads = op.rope.x.width / op.rope.head_dim;
     NormRotateArgs args{};
     args.x = op.norm.x.data;
@@ -110,7 +120,12 @@ void Lowering::lower(const ops::NormRotate& op) {
         args.n_tail = u32(op.round->n_tail);
         args.tail_to_f16 = op.round->tail_to_f16 ? 1 : 0;
     }
-    launch(Kernel::norm_rotate, {u32(op.rope.x.n * n_heads)}, args);
+    return args;
+}
+
+void Lowering::lower(const ops::NormRotate& op) {
+    const NormRotateArgs args = norm_rotate_args(op);
+    launch(Kernel::norm_rotate, {u32(op.rope.x.n) * args.n_heads}, args);
 }
 
 void Lowering::lower(const ops::RoundHadamardFp4& op) {
@@ -119,22 +134,25 @@ void Lowering::lower(const ops::RoundHadamardFp4& op) {
     launch(Kernel::round_hadamard_fp4, {parts(n_heads, kSimds)}, args);
 }
 
-void Lowering::lower(const ops::RotateRound& op) {
+RotateRoundArgs Lowering::rotate_round_args(const ops::RotateRound& op) {
     const ops::Rope& rope = op.rope;
-    const std::int64_t n_heads = rope.x.width / rope.head_dim;
-    const RotateRoundArgs args{rope.x.data,
-                               rope.positions,
-                               rope.frequency,
-                               u32(rope.x.n),
-                               u32(n_heads),
-                               u32(rope.head_dim),
-                               u32(rope.n_dims),
-                               rope.inverse ? -1.0F : 1.0F,
-                               inverse_root(rope.head_dim)};
-    launch(Kernel::rotate_round, {parts(rope.x.n * n_heads, kSimds)}, args);
+    return {rope.x.data,
+            rope.positions,
+            rope.frequency,
+            u32(rope.x.n),
+            u32(rope.x.width / rope.head_dim),
+            u32(rope.head_dim),
+            u32(rope.n_dims),
+            rope.inverse ? -1.0F : 1.0F,
+            inverse_root(rope.head_dim)};
 }
 
-void Lowering::lower(const ops::Compress& op) {
+void Lowering::lower(const ops::RotateRound& op) {
+    const RotateRoundArgs args = rotate_round_args(op);
+    launch(Kernel::rotate_round, {parts(op.rope.x.n * args.n_heads, kSimds)}, args);
+}
+
+CompressArgs Lowering::compress_args(const ops::Compress& op) {
     const Compressor& c = op.compressor;
     const bool fp8 = c.finish == Compressor::Finish::fp8;
     CompressArgs args{};
@@ -154,10 +172,48 @@ void Lowering::lower(const ops::Compress& op) {
     args.finish = !c.rounding ? 0 : fp8 ? 1 : 2;
     args.rms_eps = c.rms_eps;
     args.hadamard_scale = inverse_root(c.dim);
-    const std::int64_t most_windows = op.batch.max_segment_rows / c.ratio + 1;
+    return args;
+}
+
+void Lowering::lower(const ops::Compress& op) {
+    const CompressArgs args = compress_args(op);
+    const std::int64_t ratio = op.compressor.ratio, most_windows = op.batch.max_segment_rows / ratio + 1;
     launch(Kernel::compress_emit, {u32(most_windows), u32(op.batch.n_segments)}, args);
-    launch(Kernel::compress_move, {u32(op.batch.n_segments), parts(c.ratio * op.value.width, kThreads)},
-           args);
+    launch(Kernel::compress_move, {u32(op.batch.n_segments), parts(ratio * op.value.width, kThreads)}, args);
+}
+
+// q, kv, up to two compressors and the indexer's heads of generated rows become one launch.
+std::size_t Lowering::prepare_attention(std::span<const ops::Op> ops) {
+    std::size_t n = 0;
+    const auto next = [&]<class Op>(const Op*& op) {
+        op = n < ops.size() ? std::get_if<Op>(&ops[n]) : nullptr;
+        if (op != nullptr) ++n;
+        return op != nullptr;
+    };
+    const ops::NormRotate *q = nullptr, *kv = nullptr;
+    if (!next(q) || !next(kv) || kv->rope.x.width != kv->rope.head_dim || q->rope.x.n != kv->rope.x.n ||
+        q->rope.x.data == kv->rope.x.data || !all_generated(q->rope.x.n)) {
+        return 0;
+    }
+    PrepareAttentionArgs args{};
+    args.q = norm_rotate_args(*q);
+    args.kv = norm_rotate_args(*kv);
+    args.n = u32(kv->rope.x.n);
+    args.n_segments = 1;
+    for (const ops::Compress* c = nullptr; args.n_compressors < 2 && next(c);) {
+        if (c->batch.max_segment_rows > kGeneratedRows) return 0;
+        args.compress[args.n_compressors++] = compress_args(*c);
+        args.n_segments = u32(c->batch.n_segments);
+    }
+    const ops::RotateRound* index_q = nullptr;
+    if (next(index_q)) {
+        args.index_q = rotate_round_args(*index_q);
+        args.index_groups = parts(index_q->rope.x.n * args.index_q.n_heads, kSimds);
+    }
+    const std::uint32_t n_groups =
+        args.n_compressors * args.n_segments + args.n + args.index_groups + args.n * args.q.n_heads;
+    launch(Kernel::prepare_attention, {n_groups}, args);
+    return n;
 }
 
 void Lowering::lower(const ops::StoreWindow& op) {

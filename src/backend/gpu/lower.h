@@ -49,6 +49,13 @@ class Lowering {
         std::uint32_t stride;  // bytes
     };
 
+    // If generated rows are made ready for attention next: the launch that does so, and how many operations
+    // that were; otherwise 0.
+    std::size_t prepare_attention(std::span<const ops::Op> ops);
+    static NormRotateArgs norm_rotate_args(const ops::NormRotate& op);
+    static RotateRoundArgs rotate_round_args(const ops::RotateRound& op);
+    static CompressArgs compress_args(const ops::Compress& op);
+
     void lower(const ops::RowRun& op);
     void lower(const ops::Matmul& op);
     void lower(const ops::RmsNorm& op);
@@ -81,6 +88,7 @@ class Lowering {
         const std::int64_t each = n / n_batch;
         for (const ops::RowRun& run : runs_) f(each * run.first, each * run.n_rows, run.is_prompt);
     }
+    bool all_generated(std::int64_t n) const;
     Activations prepare(quant::Type weights, Rows x);
     Rows normed(Rows x, const Vector& norm, float eps);
     void product(const Matrix& w, std::int64_t n_groups, Rows x, Rows y);

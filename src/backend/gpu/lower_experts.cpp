@@ -97,9 +97,7 @@ void Lowering::lower(const ops::RoutedExperts& op) {
 // Generated rows have their experts chosen and listed in one launch.
 void Lowering::lower(const ops::Mixture& op) {
     ExpertRows rows{op.routing, op.x, op.act, op.scratch, op.y, op.route};
-    bool all_generated = true;
-    for_runs(op.x.n, [&](auto, auto, bool is_prompt) { all_generated &= !is_prompt; });
-    if (op.route && (op.routed.gate.tiles == nullptr || !all_generated)) {
+    if (op.route && (op.routed.gate.tiles == nullptr || !all_generated(op.x.n))) {
         lower(*op.route);
         rows.route = std::nullopt;
     }

@@ -42,6 +42,11 @@ TEST(Fuse, TakesOnlyWhatFits) {
     EXPECT_EQ(n({collapse, weighted}), 1U);
     EXPECT_EQ(n({collapse, norm(row)}), 2U);  // a norm without weights
     EXPECT_EQ(n({collapse, ops::RmsNorm{row, {memory, kDim}, kDim, 1e-6F, other}}), 2U);
+    const ops::Attend attend{{2, kDim, 5, 0, {}}, {}, {}, heads, row, heads};
+    const ops::Rope back{heads, nullptr, nullptr, kRotated, kDim, true};
+    EXPECT_EQ(n({attend, ops::StoreWindow{{}, row}, back}), 1U);
+    EXPECT_EQ(n({attend, ops::StoreWindow{{}, other}, back}), 3U);
+    EXPECT_EQ(n({attend, ops::StoreWindow{{}, row}, rope(row)}), 3U);
     std::int32_t experts[2] = {};
     const Routing here{experts, memory, 1}, elsewhere{experts + 1, memory, 1};
     const ops::Route route{{}, nullptr, row, here};

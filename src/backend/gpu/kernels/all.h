@@ -6,6 +6,7 @@
 #include "backend/gpu/kernels/compress.h"
 #include "backend/gpu/kernels/experts.h"
 #include "backend/gpu/kernels/fused.h"
+#include "backend/gpu/kernels/prepare_attention.h"
 #include "backend/gpu/kernels/prepare_experts.h"
 #include "backend/gpu/kernels/products.h"
 #include "backend/gpu/kernels/rounding.h"

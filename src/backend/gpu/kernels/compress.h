@@ -121,26 +121,21 @@ DS4_FN void finish_row(Thread t, DS4_ARGS CompressArgs& a, uint32_t window,
     group_barrier(t);
 }
 
-// Grid: (most windows that a segment closes, segments)
-DS4_KERNEL(compress_emit, CompressArgs, CompressEmitShared) {
-    const Stream stream = stream_of(a, t.group_y);
-    if (t.group >= stream.n_closed()) return;
-    const uint32_t window = stream.first_window() + t.group;
+// The row that a window becomes, by the whole group.
+DS4_FN void emit_window(Thread t, DS4_ARGS CompressArgs& a, const DS4_LOCAL Stream& stream, uint32_t segment,
+                        uint32_t window, DS4_SHARED CompressEmitShared& s) {
     for (uint32_t i = t.index; i < a.dim; i += t.n_threads) s.row[i] = pool(a, stream, window, i);
     group_barrier(t);
     finish_row(t, a, window, s);
-    const DS4_GLOBAL HistoryArgs& h = a.batch.history[t.group_y];
+    const DS4_GLOBAL HistoryArgs& h = a.batch.history[segment];
     const PagedRowsArgs rows = a.of_indexer != 0 ? h.indexer : h.compressed;
     store_kv(t, rows.format, s.row, kv_row(rows, window));
 }
 
-// Leaves the canonical frontier after the segment, model.md 7.1. Grid: (segments, parts of ratio * width). A
-// slot of the previous window may come from the open slot of the same place: the same thread.
-DS4_KERNEL(compress_move, CompressArgs, NoShared) {
-    const uint32_t item = t.group_y * t.n_threads + t.index;
-    if (item >= a.ratio * a.width) return;
+// Slot `item / width` of the open window moves on, channel `item % width`. A slot of the previous window may
+// come from the open slot of the same place: the same thread.
+DS4_FN void move_slot(DS4_ARGS CompressArgs& a, const DS4_LOCAL Stream& stream, uint32_t item) {
     const uint32_t i = item % a.width;
-    const Stream stream = stream_of(a, t.group);
     const uint32_t open = stream.end() / a.ratio * a.ratio + item / a.width;
     DS4_GLOBAL float* value = stream.frontier.value + i;
     DS4_GLOBAL float* score = stream.frontier.score + i;
@@ -159,6 +154,35 @@ DS4_KERNEL(compress_move, CompressArgs, NoShared) {
     if (open >= stream.start() && open < stream.end()) {
         value[open_at] = value_at(a, stream, open, i);
         score[open_at] = score_at(a, stream, open, i);
+    }
+}
+
+// Grid: (most windows that a segment closes, segments)
+DS4_KERNEL(compress_emit, CompressArgs, CompressEmitShared) {
+    const Stream stream = stream_of(a, t.group_y);
+    if (t.group >= stream.n_closed()) return;
+    emit_window(t, a, stream, t.group_y, stream.first_window() + t.group, s);
+}
+
+// Leaves the canonical frontier after the segment, model.md 7.1. Grid: (segments, parts of ratio * width)
+DS4_KERNEL(compress_move, CompressArgs, NoShared) {
+    const uint32_t item = t.group_y * t.n_threads + t.index;
+    if (item < a.ratio * a.width) move_slot(a, stream_of(a, t.group), item);
+}
+
+// Both for a short segment, by one group. Where no window closes only the segment's own slots move.
+DS4_FN void compress_segment(Thread t, DS4_ARGS CompressArgs& a, uint32_t segment,
+                             DS4_SHARED CompressEmitShared& s) {
+    const Stream stream = stream_of(a, segment);
+    const uint32_t n_closed = stream.n_closed();
+    for (uint32_t w = 0; w < n_closed; ++w) {
+        emit_window(t, a, stream, segment, stream.first_window() + w, s);
+        group_barrier(t);
+    }
+    const uint32_t first = n_closed > 0 ? 0 : stream.start() % a.ratio;
+    const uint32_t n_slots = n_closed > 0 ? a.ratio : stream.end() - stream.start();
+    for (uint32_t i = t.index; i < n_slots * a.width; i += t.n_threads) {
+        move_slot(a, stream, first * a.width + i);
     }
 }
 
