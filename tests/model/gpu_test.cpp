@@ -17,7 +17,7 @@ class GpuModel : public testing::TestWithParam<test::GpuUnderTest> {
   protected:
     // The emulated device takes its time.
     std::int64_t n_tokens() const { return GetParam().is_emulated ? 40 : 300; }
-    void chunks_and_company(bool is_prompt);
+    void chunks_and_company(bool is_prompt, bool company_is_prompt);
 };
 
 INSTANTIATE_TEST_SUITE_P(Devices, GpuModel, testing::ValuesIn(test::gpu_devices()),
@@ -53,9 +53,9 @@ TEST_P(GpuModel, AgreesWithTheCpu) {
     EXPECT_LT(most, 2e-4F);
 }
 
-// One token at a time, in chunks, beside others of the other kind: the same bits, be they a prompt's or an
+// One token at a time, in chunks, beside others of either kind: the same bits, be they a prompt's or an
 // answer's.
-void GpuModel::chunks_and_company(bool is_prompt) {
+void GpuModel::chunks_and_company(bool is_prompt, bool company_is_prompt) {
     const auto gpu = make_gpu_backend(GetParam().make());
     const test::RandomModel model(7, quant::Type::q8_0, gpu.get());
     test::Runner runner(*gpu, model);
@@ -71,7 +71,7 @@ void GpuModel::chunks_and_company(bool is_prompt) {
         const std::size_t n = std::min<std::size_t>(ids.size() - done, done % 3 == 0 ? 1 : 13);
         const std::vector<float> logits =
             runner.step({{state.get(), std::span(ids).subspan(done, n), is_prompt},
-                         {other.get(), std::span(ids).first(1), !is_prompt}});
+                         {other.get(), std::span(ids).first(1), company_is_prompt}});
         actual.insert(actual.end(), logits.begin(),
                       logits.begin() +
                           static_cast<std::ptrdiff_t>(n) * static_cast<std::ptrdiff_t>(model.config.vocab));
@@ -82,10 +82,14 @@ void GpuModel::chunks_and_company(bool is_prompt) {
 }
 
 TEST_P(GpuModel, ChunksAndCompanyChangeNoBitOfAPrompt) {
-    chunks_and_company(true);
+    chunks_and_company(true, false);
 }
 TEST_P(GpuModel, ChunksAndCompanyChangeNoBitOfAnAnswer) {
-    chunks_and_company(false);
+    chunks_and_company(false, true);
+}
+// Steps of answers alone have launches of their own.
+TEST_P(GpuModel, ChunksAndAnswersChangeNoBitOfAnAnswer) {
+    chunks_and_company(false, false);
 }
 
 // The two kinds differ by what halves and int8 leave of x: logits around 1.
