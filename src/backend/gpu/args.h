@@ -287,12 +287,12 @@ struct AttentionArgs {
     uint32_t window, ratio;  // ratio 0: no compressed rows
     uint32_t n_pieces;
     float scale;  // head_dim^-0.5
-    // The last n_dims of each head of the result are rotated; 0: none.
+    // attention_merge: rotates the last n_dims of each head of the result, 0: none; n groups more do what
+    // store_window does, if wanted.
     uint32_t n_dims;
     float direction;                      // as in RopeArgs
     const DS4_GLOBAL int32_t* positions;  // (n)
     const DS4_GLOBAL float* frequency;    // (n_dims / 2)
-    // attention_merge: n groups more, which do what store_window does.
     uint32_t stores_window;
 };
 

@@ -27,7 +27,8 @@ struct Fused {
 std::optional<Fused> norm_rotate(std::span<const ops::Op> ops) {
     const auto [norm, rope] = pair_at<ops::RmsNorm, ops::Rope>(ops);
     if (norm == nullptr || rope == nullptr) return std::nullopt;
-    if (!same(norm->y, rope->x) || rope->head_dim != norm->width) return std::nullopt;
+    if (!same(norm->y, rope->x) || rope->head_dim != norm->width || norm->width > kMaxHeadDim)
+        return std::nullopt;
     ops::NormRotate fused{*norm, *rope, std::nullopt};
     if (ops.size() > 2) {
         // A row is rounded as a whole, a group has one head: they must be the same.

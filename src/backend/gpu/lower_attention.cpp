@@ -63,16 +63,18 @@ void Lowering::lower(const ops::Attend& op) {
     args.ratio = u32(spec.ratio);
     args.n_pieces = u32(n_pieces);
     args.scale = inverse_root(spec.head_dim);
+    if (!splits) {
+        launch(Kernel::attention_whole, {n_groups}, args);
+        if (op.store) lower(*op.store);
+        if (op.rope) lower(*op.rope);
+        return;
+    }
+    // The merge has registers to spare for sines, the whole form would lose half its speed.
     if (op.rope) {
         args.n_dims = u32(op.rope->n_dims);
         args.direction = op.rope->inverse ? -1.0F : 1.0F;
         args.positions = op.rope->positions;
         args.frequency = op.rope->frequency;
-    }
-    if (!splits) {
-        launch(Kernel::attention_whole, {n_groups}, args);
-        if (op.store) lower(*op.store);
-        return;
     }
     args.partial = scratch_.take<float>(partial_floats);
     args.stores_window = op.store ? 1 : 0;

@@ -299,19 +299,6 @@ __global__ void __launch_bounds__(kThreads, 2) split_kernel(const __grid_constan
     }
 }
 
-// Two neighbouring dims of a head's result, from `dim` on.
-DS4_DEVICE void store_pair(const AttentionArgs& a, uint32_t row, float x, float y, uint32_t dim,
-                           float* head) {
-    float2 v = make_float2(x, y);
-    if (dim >= kDims - a.n_dims) {
-        const float theta =
-            static_cast<float>(a.positions[row]) * a.frequency[(dim - (kDims - a.n_dims)) / 2];
-        const Turn turn = turn_of(theta, a.direction);
-        v = make_float2(turn.first(x, y), turn.second(x, y));
-    }
-    *reinterpret_cast<float2*>(head + dim) = v;
-}
-
 // A thread has two dims. Grid: (n * n_heads, and n if it stores the window)
 __global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__ AttentionArgs a) {
     wait_for_predecessor();
@@ -337,8 +324,14 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__
         sum = m.sum;
     }
     const float scale = 1.0f / sum;
-    store_pair(a, row, all.x * scale, all.y * scale, 2 * threadIdx.x,
-               a.out + static_cast<int64_t>(blockIdx.x) * kDims);
+    float2 out = make_float2(all.x * scale, all.y * scale);
+    const uint32_t first_pair = (kDims - a.n_dims) / 2;
+    if (threadIdx.x >= first_pair) {
+        const float position = static_cast<float>(a.positions[row]);
+        const Turn turn = turn_of(position * a.frequency[threadIdx.x - first_pair], a.direction);
+        out = make_float2(turn.first(out.x, out.y), turn.second(out.x, out.y));
+    }
+    reinterpret_cast<float2*>(a.out + static_cast<int64_t>(blockIdx.x) * kDims)[threadIdx.x] = out;
 }
 
 // Grid: (n * tiles of heads)
@@ -393,10 +386,11 @@ __global__ void __launch_bounds__(kThreads, 1) whole_kernel(const __grid_constan
         for (uint32_t half = 0; half < 2; ++half) {
             const uint32_t head = 16 * tile + lane / 4 + 8 * half;
             const float scale = 1.0f / s.all_sum[head];
+            float* out = a.out + (head_at + head) * kDims + 8 * kDimTiles * warp + lane % 4 * 2;
 #pragma unroll
             for (uint32_t n = 0; n < kDimTiles; ++n) {
-                store_pair(a, row, all[tile][n][2 * half] * scale, all[tile][n][2 * half + 1] * scale,
-                           8 * kDimTiles * warp + lane % 4 * 2 + 8 * n, a.out + (head_at + head) * kDims);
+                *reinterpret_cast<float2*>(out + 8 * n) =
+                    make_float2(all[tile][n][2 * half] * scale, all[tile][n][2 * half + 1] * scale);
             }
         }
     }

@@ -160,9 +160,18 @@ DS4_FN RowAndHead row_and_head(Thread t, DS4_ARGS AttentionArgs& a) {
     return at;
 }
 
-// The result of a head of `row`, rotated. A pair is in neighbouring lanes.
-DS4_FN void store_output(Thread t, DS4_ARGS AttentionArgs& a, uint32_t row, const DS4_LOCAL Softmax& x,
-                         DS4_GLOBAL float* out) {
+DS4_FN void store_output(Thread t, uint32_t width, const DS4_LOCAL Softmax& x, DS4_GLOBAL float* out) {
+    const float scale = 1.0f / x.sum;
+    DS4_UNROLL
+    for (uint32_t j = 0; j < kDimParts; ++j) {
+        const uint32_t d = j * kSimdWidth + t.lane;
+        if (d < width) out[d] = x.acc[j] * scale;
+    }
+}
+
+// The same, rotated for `row`. A pair is in neighbouring lanes.
+DS4_FN void store_rotated(Thread t, DS4_ARGS AttentionArgs& a, uint32_t row, const DS4_LOCAL Softmax& x,
+                          DS4_GLOBAL float* out) {
     const float scale = 1.0f / x.sum;
     const uint32_t n_plain = a.head_dim - a.n_dims;
     DS4_UNROLL
@@ -189,7 +198,7 @@ DS4_KERNEL(attention_whole, AttentionArgs, AttentionShared) {
         attend_piece(t, a, v, piece, a.q + at.q, at.has_head, one, s);
         if (at.has_head) merge(all, one);
     }
-    if (at.has_head) store_output(t, a, at.row, all, a.out + at.q);
+    if (at.has_head) store_output(t, a.head_dim, all, a.out + at.q);
 }
 
 DS4_FN int64_t partial_at(DS4_ARGS AttentionArgs& a, const DS4_LOCAL RowAndHead& at, uint32_t piece) {
@@ -254,7 +263,7 @@ DS4_KERNEL(attention_merge, AttentionArgs, NoShared) {
         one.sum = from[a.head_dim + 1];
         merge(all, one);
     }
-    store_output(t, a, at.row, all, a.out + at.q);
+    store_rotated(t, a, at.row, all, a.out + at.q);
 }
 
 }  // namespace ds4::gpu::DS4_DIALECT
