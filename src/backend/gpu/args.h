@@ -211,6 +211,7 @@ struct HistoryArgs {
     PagedRowsArgs compressed, indexer;
     FrontierArgs compressor, indexer_compressor;
     uint32_t window_rows;
+    uint32_t padding;  // no byte is undefined: histories are compared as they lie in memory
 };
 
 struct SegmentArgs {

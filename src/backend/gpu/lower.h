@@ -41,6 +41,8 @@ class Lowering {
 
     // The launches of these operations, in order; valid until the next call. Throws DeviceMemoryError.
     std::span<const Launch> run(std::span<const ops::Op> ops);
+    // Whether working memory moved in the last run: the same operations become other launches from now on.
+    bool has_moved() const { return scratch_.has_moved(); }
 
   private:
     // Activation rows as products with weights of one type take them.

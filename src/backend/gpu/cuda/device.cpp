@@ -175,7 +175,10 @@ class CudaDevice final : public Device {
             throw;
         }
         check(cudaStreamEndCapture(stream_.get(), &graph), "cannot end a graph");
-        return std::make_unique<CudaGraph>(graph);
+        auto made = std::make_unique<CudaGraph>(graph);
+        // Else its first launch would do that.
+        check(cudaGraphUpload(made->exec(), stream_.get()), "cannot load a graph");
+        return made;
     }
 
   private:
