@@ -86,6 +86,7 @@ Engine::Impl::Impl(const EngineOptions& o)
       layout(config, config.ratios, forward_options.kv_format),
       running_or_null(std::make_unique<Running>(*this)),
       description(running_or_null->backend->description()),
+      has_device_memory(running_or_null->plan.has_value()),
       fingerprint(ds4::kv_fingerprint(file, forward_options)) {
     info.name = file.find_string("general.name").value_or(o.model.filename().string());
     info.vocab = config.vocab;
@@ -115,7 +116,7 @@ std::string Engine::backend_description() const {
     return impl_->description;
 }
 bool Engine::has_device_memory() const {
-    return impl_->running().backend->memory().has_value();
+    return impl_->has_device_memory;
 }
 bool Engine::has_tokenizer() const {
     return impl_->tokenizer.has_value();

@@ -40,6 +40,7 @@ struct Engine::Impl {
     KvLayout layout;
     std::unique_ptr<Running> running_or_null;  // nullptr: a restart has failed
     std::string description;                   // of the backend
+    bool has_device_memory;
     std::shared_ptr<KvMeter> meter = std::make_shared<KvMeter>(0);
     std::string fingerprint;
     ModelInfo info;
