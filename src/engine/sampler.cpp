@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 
+#include "base/first_of_largest.h"
 #include "ds4/sampling.h"
 
 namespace ds4 {
@@ -17,20 +18,8 @@ float clean(float logit) {
     return std::isnan(logit) ? kNever : logit;
 }
 
-// The first of the largest; 0 if there is none. NaN is larger than nothing. Lanes side by side are what a
-// compiler makes vector code of.
 TokenId argmax(std::span<const float> logits) {
-    std::array<float, 16> lanes;
-    lanes.fill(kNever);
-    std::size_t i = 0;
-    for (; i + lanes.size() <= logits.size(); i += lanes.size()) {
-        for (std::size_t k = 0; k < lanes.size(); ++k)
-            lanes[k] = logits[i + k] > lanes[k] ? logits[i + k] : lanes[k];
-    }
-    float top = *std::max_element(lanes.begin(), lanes.end());
-    for (; i < logits.size(); ++i) top = logits[i] > top ? logits[i] : top;
-    if (top == kNever) return 0;
-    return static_cast<TokenId>(std::find(logits.begin(), logits.end(), top) - logits.begin());
+    return static_cast<TokenId>(first_of_largest(logits));
 }
 
 // e^x for kLeast <= x <= 0, to 1e-7 of it. Plain arithmetic, so that it has the same bits

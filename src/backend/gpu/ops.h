@@ -134,6 +134,11 @@ struct RoutedExperts {
     Rows x, y;
 };
 
+struct ArgMax {
+    Rows x;
+    std::int32_t* best;  // (x.n)
+};
+
 struct Swiglu {
     Rows gate, up;
     float clamp;
@@ -154,6 +159,6 @@ struct Mixture {
 
 using Op = std::variant<RowRun, Matmul, RmsNorm, Add, Embed, HcCollapse, HcExpand, Rope, RoundFp8, NormRotate,
                         RoundHadamardFp4, RotateRound, Compress, SelectRows, Attend, StoreWindow, Route,
-                        RoutedExperts, Swiglu, GatedMatmul, Mixture>;
+                        RoutedExperts, Swiglu, GatedMatmul, Mixture, ArgMax>;
 
 }  // namespace ds4::gpu::ops
