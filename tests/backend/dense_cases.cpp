@@ -63,30 +63,40 @@ Outputs rms_norm_of_zero(Device& device, Random&) {
     return {{"y", device.download(x), {}}};
 }
 
-// Equals, NaN, and rows of nothing else, wherever they are.
-Outputs arg_max(Device& device, Random& random) {
-    constexpr float kInfinity = std::numeric_limits<float>::infinity();
-    const std::int64_t width = random.integer(0, 1) == 0 ? random.integer(1, 70) : random.integer(1000, 5000);
-    const std::int64_t n = random.integer(1, 5);
-    std::vector<float> values = random.gaussian(n * width);
-    const auto bound = static_cast<std::int64_t>(random.integer(1, 30));
-    if (random.integer(0, 2) == 0) values = random.integers(n * width, bound);
-    for (float& v : values) {
-        const std::int64_t kind = random.integer(0, 19);
-        if (kind == 0) v = std::numeric_limits<float>::quiet_NaN();
-        if (kind == 1) v = -kInfinity;
-        if (kind == 2) v = -0.0F;
-    }
-    const std::int64_t strange = random.integer(0, 3);
-    for (std::int64_t i = 0; i < width && strange < 2; ++i)
-        values[static_cast<std::size_t>(i)] =
-            strange == 0 ? -kInfinity : std::numeric_limits<float>::quiet_NaN();
+Outputs best_of(Device& device, const std::vector<float>& values, std::int64_t width) {
     const Rows x = device.rows(values, width);
-    auto* best = device.upload(std::vector<std::int32_t>(static_cast<std::size_t>(n), -1));
+    auto* best = device.upload(std::vector<std::int32_t>(static_cast<std::size_t>(x.n), -1));
     device.backend().arg_max(x, best);
     std::vector<float> found;
-    for (const std::int32_t i : device.download(best, n)) found.push_back(static_cast<float>(i));
+    for (const std::int32_t i : device.download(best, x.n)) found.push_back(static_cast<float>(i));
     return {{"best", found, {}}};
+}
+
+// Rows with some NaN and -infinity, and such of nothing else.
+Outputs arg_max(Device& device, Random& random) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+    const std::int64_t width = random.integer(0, 1) == 0 ? random.integer(1, 70) : random.integer(1000, 5000);
+    const std::int64_t n = random.integer(3, 5);
+    std::vector<float> values = random.gaussian(n * width);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        const std::int64_t kind = random.integer(0, 19);
+        const auto row = static_cast<std::int64_t>(i) / width;
+        if (kind == 0 || row == 0) values[i] = kNan;
+        if (kind == 1 || row == 1) values[i] = -kInfinity;
+    }
+    return best_of(device, values, width);
+}
+
+// The largest in many places, the first of which is found.
+Outputs arg_max_of_equals(Device& device, Random& random) {
+    const std::int64_t width = random.integer(2000, 5000);
+    std::vector<float> values = random.integers(16 * width, 1);
+    for (std::int64_t row = 0; row < 16; ++row) {
+        const std::int64_t first = random.integer(0, width - 1);
+        for (std::int64_t i = 0; i < first; ++i) values[static_cast<std::size_t>(row * width + i)] = -0.0F;
+    }
+    return best_of(device, values, width);
 }
 
 Outputs add(Device& device, Random& random) {
@@ -240,7 +250,8 @@ std::vector<OpCase> dense_cases() {
     }
     cases.push_back(
         {"rms_norm_in_place", 4, [](Device& d, Random& r) { return rms_norm(d, r, true, true); }});
-    cases.push_back({"arg_max", 24, arg_max});
+    cases.push_back({"arg_max", 8, arg_max});
+    cases.push_back({"arg_max_of_equals", 4, arg_max_of_equals});
     cases.push_back({"rms_norm_of_zero", 1, rms_norm_of_zero});
     cases.push_back({"add", 8, add});
     cases.push_back({"no_rows", 1, no_rows});
