@@ -219,14 +219,26 @@ void Engine::Impl::collect(std::span<const Work> work) {
 
 // The output matrix is the largest of all, so the sessions that want their last row only share one pass.
 void Engine::Impl::finish(std::span<const Work> work) {
+    clear_workspace(work);
+    const bool can_stay = static_cast<std::int64_t>(work.size()) <= Workspace::kHeadRows;
     last_rows.clear();
     for (std::size_t i = 0; i < work.size(); ++i) {
         const Segment& segment = segments[i];
         if (segment.n_rows == 0) continue;
-        std::vector<float>& logits = work[i].session->impl_->logits;
+        Session::Impl& session = *work[i].session->impl_;
+        std::vector<float>& logits = session.logits;
         logits.resize(static_cast<std::size_t>(config.vocab));
         if (work[i].on_logits == nullptr) {
-            last_rows.push_back({segment.first_row + segment.n_rows - 1, logits.data()});
+            HeadRow last{segment.first_row + segment.n_rows - 1, logits.data(), nullptr};
+            if (can_stay && work[i].wants_best) {
+                session.far_logits =
+                    running().forward.workspace().logits.row(static_cast<std::int64_t>(last_rows.size()));
+                session.has_left_logits = true;
+                far_sessions.push_back(&session);
+                last.host = nullptr;
+                last.best = &session.best.emplace();
+            }
+            last_rows.push_back(last);
             continue;
         }
         for (std::int64_t row = 0; row < segment.n_rows; ++row) {
@@ -238,6 +250,25 @@ void Engine::Impl::finish(std::span<const Work> work) {
     for (std::size_t i = 0; i < work.size(); ++i) {
         if (segments[i].n_rows != 0) work[i].session->impl_->mark_sometimes();
     }
+}
+
+void Engine::Impl::fetch_logits(Session::Impl& session) {
+    if (session.far_logits == nullptr) return;
+    running().backend->download(session.logits.data(), session.far_logits,
+                                session.logits.size() * sizeof(float));
+    session.far_logits = nullptr;
+    std::erase(far_sessions, &session);
+}
+
+void Engine::Impl::clear_workspace(std::span<const Work> work) {
+    for (const Work& w : work) {
+        if (w.tokens.empty()) continue;
+        Session::Impl& session = *w.session->impl_;
+        session.best.reset();
+        session.far_logits = nullptr;
+        std::erase(far_sessions, &session);
+    }
+    while (!far_sessions.empty()) fetch_logits(*far_sessions.back());
 }
 
 void Engine::step(std::span<const Work> work) {

@@ -96,7 +96,7 @@ TEST_F(Sessions, GenerateStopsForEachReason) {
         session->append(std::span(ids).first(10));
         int seen = 0;
         return generate(*session, {greedy, max_tokens, std::move(stop)},
-                        [&](TokenId, std::span<const float>) { return ++seen != cancel_after; });
+                        [&](TokenId) { return ++seen != cancel_after; });
     };
     const Generated length = run(100, 5, {}, 0);
     EXPECT_EQ(length.reason, FinishReason::length);
@@ -114,6 +114,84 @@ TEST_F(Sessions, GenerateStopsForEachReason) {
     const Generated stopped = run(100, 5, {first}, 0);
     EXPECT_EQ(stopped.reason, FinishReason::stop);
     EXPECT_EQ(stopped.n_tokens, 0);
+}
+
+// ---- logits that stay where they are until somebody looks ----
+
+TokenId greedy(std::span<const float> logits) {
+    return sample(logits, {.temperature = 0}, 0);
+}
+
+class FarLogits : public Sessions {
+  protected:
+    // Sessions after the first n tokens, some of them with a token more for which only the best is asked for.
+    std::unique_ptr<Session> start(std::int64_t n) {
+        auto session = engine().new_session();
+        session->append(std::span(ids).first(static_cast<std::size_t>(n)));
+        return session;
+    }
+    Engine::Work decode(Session& session, bool wants_best) {
+        const auto next = std::span(ids).subspan(static_cast<std::size_t>(session.n_tokens()), 1);
+        return {&session, next, nullptr, true, wants_best};
+    }
+    std::vector<float> expected(std::int64_t n) {
+        const auto session = start(n - 1);
+        const Engine::Work work = decode(*session, false);
+        engine().step({&work, 1});
+        return copy(session->logits());
+    }
+};
+
+TEST_F(FarLogits, AreThoseOfTheLastStepWheneverOneLooks) {
+    const auto a = start(20), b = start(30), c = start(40);
+    const Engine::Work mixed[] = {decode(*a, true), decode(*b, false), decode(*c, true)};
+    engine().step(mixed);
+    EXPECT_EQ(c->best(), greedy(expected(41)));  // by other sessions' steps, which need the place
+    EXPECT_EQ(copy(a->logits()), expected(21));
+    EXPECT_EQ(copy(b->logits()), expected(31));
+    EXPECT_EQ(copy(c->logits()), expected(41));
+    EXPECT_EQ(a->best(), greedy(a->logits()));
+    EXPECT_EQ(b->best(), greedy(b->logits()));
+
+    // In another order and company; one that nobody asks goes on, one ends.
+    const Engine::Work more[] = {decode(*c, true), decode(*a, true)};
+    engine().step(more);
+    const Engine::Work last[] = {decode(*a, true), decode(*b, true)};
+    engine().step(last);
+    EXPECT_EQ(copy(c->logits()), expected(42));
+    EXPECT_EQ(copy(a->logits()), expected(23));
+    EXPECT_EQ(b->best(), greedy(expected(32)));
+}
+
+TEST_F(FarLogits, AreInPointsAndGoWithTheSession) {
+    auto a = start(20), b = start(30);
+    const Engine::Work both[] = {decode(*a, true), decode(*b, true)};
+    engine().step(both);
+    b.reset();
+    const CheckpointPtr point = a->mark();
+    EXPECT_EQ(copy(point->logits()), expected(21));
+    const Engine::Work one = decode(*a, true);
+    engine().step({&one, 1});
+    a->rewind(21);
+    EXPECT_EQ(copy(a->logits()), expected(21));
+    EXPECT_EQ(a->best(), greedy(a->logits()));
+    a->rewind(0);
+    EXPECT_TRUE(a->logits().empty());
+}
+
+TEST_F(FarLogits, MoreSessionsThanTheirPlaceHolds) {
+    std::vector<std::unique_ptr<Session>> sessions;
+    std::vector<Engine::Work> work;
+    for (std::int64_t i = 0; i < 20; ++i) {
+        sessions.push_back(start(5 + i));
+        work.push_back(decode(*sessions.back(), true));
+    }
+    engine().step(work);
+    for (std::int64_t i = 19; i >= 0; i -= 7) {
+        const Session& session = *sessions[static_cast<std::size_t>(i)];
+        EXPECT_EQ(session.best(), greedy(session.logits()));
+        EXPECT_EQ(copy(session.logits()), expected(6 + i));
+    }
 }
 
 }  // namespace

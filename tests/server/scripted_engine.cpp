@@ -349,6 +349,10 @@ std::span<const float> Session::logits() const {
     return impl_->logits;
 }
 
+TokenId Session::best() const {
+    return impl_->chosen;
+}
+
 std::span<const CheckpointPtr> Session::points() const {
     return impl_->points;
 }
