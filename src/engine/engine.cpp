@@ -62,6 +62,17 @@ std::optional<DevicePlan> make_plan(const gguf::File& file, const Config& config
                        static_cast<double>(memory->total));
 }
 
+// What allocates as planned. Somebody else may have taken the memory since the plan was made.
+template <class Allocate>
+auto as_planned(const std::optional<DevicePlan>& plan, const EngineOptions& options, Allocate allocate) {
+    try {
+        return allocate();
+    } catch (const DeviceMemoryError& error) {
+        if (!plan) throw;
+        throw DeviceMemoryError(std::string(error.what()) + "; planned: " + plan->text(options));
+    }
+}
+
 }  // namespace
 
 Engine::Impl::Running::Running(const Impl& engine)
@@ -69,8 +80,9 @@ Engine::Impl::Running::Running(const Impl& engine)
       profiler(engine.options.profile ? static_cast<ProfilingBackend*>(backend.get()) : nullptr),
       plan(make_plan(engine.file, engine.config, engine.layout, engine.options, *backend)),
       store(engine.file, *backend),
-      weights(store.load_trunk(engine.config)),
-      forward(*backend, engine.config, weights, engine.forward_options) {
+      weights(as_planned(plan, engine.options, [&] { return store.load_trunk(engine.config); })),
+      forward(as_planned(plan, engine.options,
+                         [&] { return Forward(*backend, engine.config, weights, engine.forward_options); })) {
     if (profiler == nullptr) return;
     forward.probe = [this, &config = engine.config](std::int64_t layer, Rows) {
         profiler->enter(section_of(config, layer));

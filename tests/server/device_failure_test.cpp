@@ -132,5 +132,51 @@ TEST_F(DeviceFailure, AFullDeviceFailsTheRequestAndNothingElse) {
     EXPECT_EQ(Json::parse(post(ask(kPrompt, 2)).body)["choices"], before["choices"]);
 }
 
+// ---- when the model is loaded ----
+
+class DeviceAtLoad : public testing::Test {
+  protected:
+    // What the user reads; empty: it loads.
+    std::string error_of_open() {
+        synth::SynthOptions model = test::small_model(directory_ / "small.gguf");
+        model.config.num_hidden_layers = kLayers;
+        synth::write_model(model);
+        EngineOptions options;
+        options.model = model.out;
+        options.plan_sessions = 2;
+        options.plan_context = 256;
+        std::string what;
+        try {
+            Engine::open(options);
+        } catch (const DeviceError& error) {
+            what = error.what();
+        }
+        faults().n_allocations_left = test::Faults::kMany;
+        EXPECT_EQ(what.find('\n'), std::string::npos);
+        return what;
+    }
+
+  private:
+    test::TemporaryDirectory directory_;
+};
+
+TEST_F(DeviceAtLoad, NoRoomInSpiteOfThePlanShowsThePlan) {
+    for (const int n_allocations : {0, 20, 90}) {  // the step table, weights, the workspace
+        faults().n_allocations_left = n_allocations;
+        const std::string what = error_of_open();
+        EXPECT_NE(what.find("the GPU is full; use a shorter --ctx"), std::string::npos) << what;
+        if (n_allocations == 0) continue;
+        EXPECT_NE(what.find("planned: "), std::string::npos) << what;
+        EXPECT_NE(what.find("weights "), std::string::npos) << what;
+        EXPECT_NE(what.find("for 2 x 256 tokens"), std::string::npos) << what;
+    }
+    EXPECT_EQ(error_of_open(), "");
+}
+
+TEST_F(DeviceAtLoad, NoDeviceIsOneLine) {
+    faults().n_failed_opens = 1;
+    EXPECT_EQ(error_of_open(), "there is no GPU: injected");
+}
+
 }  // namespace
 }  // namespace ds4::server
