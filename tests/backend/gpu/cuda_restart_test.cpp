@@ -29,6 +29,21 @@ void expect_works(Device& device) {
     EXPECT_EQ(sum, std::vector<float>(kWidth, 2.0F));
 }
 
+void expect_all_memory_is_free(const Device& device) {
+    const DeviceMemory memory = *device.memory();
+    EXPECT_GT(static_cast<double>(memory.free), 0.9 * static_cast<double>(memory.total));
+}
+
+TEST(CudaRestart, WhatADeviceHasHeldIsFreeForTheNext) {
+    if (!has_cuda_device()) GTEST_SKIP() << "needs a GPU";
+    auto device = make_cuda_device();
+    expect_works(*device);
+    { const Buffer half(*device, device->memory()->free / 2); }
+    device.reset();
+    device = make_cuda_device();
+    expect_all_memory_is_free(*device);
+}
+
 // A kernel that writes where there is nothing, as one with a mistake does.
 TEST(CudaRestart, ANewDeviceWorksAfterAnOldOneHasFailed) {
     if (!has_cuda_device()) GTEST_SKIP() << "needs a GPU";
@@ -50,9 +65,7 @@ TEST(CudaRestart, ANewDeviceWorksAfterAnOldOneHasFailed) {
 
     device = make_cuda_device();
     expect_works(*device);
-    // All of its memory is there again.
-    const DeviceMemory memory = *device->memory();
-    EXPECT_GT(static_cast<double>(memory.free), 0.9 * static_cast<double>(memory.total));
+    expect_all_memory_is_free(*device);
 }
 
 }  // namespace
