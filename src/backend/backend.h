@@ -201,6 +201,8 @@ class Backend {
     }
     // Adds x (n, w) to each w-wide slice of y (n, s * w).
     virtual void add(Rows x, Rows y) = 0;
+    // best[r]: where the first of row r's largest values is; 0 if all are -infinity or NaN. best (n)
+    virtual void arg_max(Rows x, std::int32_t* best) = 0;
 
     // ---- streams (model.md 4.2). streams (n, M * E), stream-major
 

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 
 #include "backend/op_cases.h"
 
@@ -75,6 +76,42 @@ Outputs rms_norm_of_zero(Device& device, Random&) {
     const Rows x = device.rows(std::vector<float>(96, 0.0F), 48);
     device.backend().rms_norm(x, Vector{}, 48, 1e-6F, x);
     return {{"y", device.download(x), {}}};
+}
+
+Outputs best_of(Device& device, const std::vector<float>& values, std::int64_t width) {
+    const Rows x = device.rows(values, width);
+    auto* best = device.upload(std::vector<std::int32_t>(static_cast<std::size_t>(x.n), -1));
+    device.backend().arg_max(x, best);
+    std::vector<float> found;
+    for (const std::int32_t i : device.download(best, x.n)) found.push_back(static_cast<float>(i));
+    return {{"best", found, {}}};
+}
+
+// Rows with some NaN and -infinity, and such of nothing else.
+Outputs arg_max(Device& device, Random& random) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+    const std::int64_t width = random.integer(0, 1) == 0 ? random.integer(1, 70) : random.integer(1000, 5000);
+    const std::int64_t n = random.integer(3, 5);
+    std::vector<float> values = random.gaussian(n * width);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        const std::int64_t kind = random.integer(0, 19);
+        const auto row = static_cast<std::int64_t>(i) / width;
+        if (kind == 0 || row == 0) values[i] = kNan;
+        if (kind == 1 || row == 1) values[i] = -kInfinity;
+    }
+    return best_of(device, values, width);
+}
+
+// The largest in many places, the first of which is found.
+Outputs arg_max_of_equals(Device& device, Random& random) {
+    const std::int64_t width = random.integer(2000, 5000);
+    std::vector<float> values = random.integers(16 * width, 1);
+    for (std::int64_t row = 0; row < 16; ++row) {
+        const std::int64_t first = random.integer(0, width - 1);
+        for (std::int64_t i = 0; i < first; ++i) values[static_cast<std::size_t>(row * width + i)] = -0.0F;
+    }
+    return best_of(device, values, width);
 }
 
 Outputs add(Device& device, Random& random) {
@@ -228,6 +265,8 @@ std::vector<OpCase> dense_cases() {
     }
     cases.push_back(
         {"rms_norm_in_place", 4, [](Device& d, Random& r) { return rms_norm(d, r, true, true); }});
+    cases.push_back({"arg_max", 8, arg_max});
+    cases.push_back({"arg_max_of_equals", 4, arg_max_of_equals});
     cases.push_back({"rms_norm_of_zero", 1, rms_norm_of_zero});
     for (const Type type : {Type::q8_0, Type::f16, Type::f32}) {
         cases.push_back({"norm_matmul_" + name_of(type), 3,

@@ -33,6 +33,13 @@ struct RmsNormArgs {
     float eps;
 };
 
+// best[r]: where the first of row r's largest values is; 0 if all are -infinity or NaN. Grid: (n)
+struct ArgMaxArgs {
+    const DS4_GLOBAL float* x;  // (n, width)
+    DS4_GLOBAL int32_t* best;   // (n)
+    uint32_t width;
+};
+
 // y[r] += x[r] on every x_width-wide slice. Grid: (n, parts of y_width)
 struct AddArgs {
     const DS4_GLOBAL float* x;  // (n, x_width)

@@ -117,6 +117,9 @@ class GpuBackend final : public Backend {
     void add(Rows x, Rows y) override {
         record([&] { return ops::Add{x, y}; });
     }
+    void arg_max(Rows x, std::int32_t* best) override {
+        record([&] { return ops::ArgMax{x, best}; });
+    }
 
     // ---- streams
 

@@ -10,6 +10,7 @@
 #define DS4_KERNELS(X)                                      \
     X(rms_norm, RmsNorm, Group, 256)                        \
     X(add, Add, No, 256)                                    \
+    X(arg_max, ArgMax, ArgMax, 1024)                        \
     X(rope, Rope, No, 256)                                  \
     X(round_fp8, RoundFp8, No, 256)                         \
     X(norm_rotate, NormRotate, Head, 256)                   \

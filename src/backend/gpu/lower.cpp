@@ -30,6 +30,10 @@ void Lowering::lower(const ops::Add& op) {
     launch(Kernel::add, {u32(op.y.n), parts(op.y.width, kThreads)}, args);
 }
 
+void Lowering::lower(const ops::ArgMax& op) {
+    launch(Kernel::arg_max, {u32(op.x.n)}, ArgMaxArgs{op.x.data, op.best, u32(op.x.width)});
+}
+
 void Lowering::lower(const ops::Embed& op) {
     const EmbedArgs args{reinterpret_cast<const std::uint8_t*>(op.table.data),
                          op.tokens,

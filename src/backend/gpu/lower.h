@@ -62,6 +62,7 @@ class Lowering {
     void lower(const ops::Matmul& op);
     void lower(const ops::RmsNorm& op);
     void lower(const ops::Add& op);
+    void lower(const ops::ArgMax& op);
     void lower(const ops::Embed& op);
     void lower(const ops::HcCollapse& op);
     void lower(const ops::HcExpand& op);

@@ -166,6 +166,12 @@ struct RoutedExperts {
     bool operator==(const RoutedExperts&) const = default;
 };
 
+struct ArgMax {
+    Rows x;
+    std::int32_t* best;  // (x.n)
+    bool operator==(const ArgMax&) const = default;
+};
+
 struct Swiglu {
     Rows gate, up;
     float clamp;
@@ -190,6 +196,6 @@ struct Mixture {
 
 using Op = std::variant<RowRun, Matmul, RmsNorm, Add, Embed, HcCollapse, HcExpand, Rope, RoundFp8, NormRotate,
                         RoundHadamardFp4, RotateRound, Compress, SelectRows, Attend, StoreWindow, Route,
-                        RoutedExperts, Swiglu, GatedMatmul, Mixture>;
+                        RoutedExperts, Swiglu, GatedMatmul, Mixture, ArgMax>;
 
 }  // namespace ds4::gpu::ops

@@ -62,13 +62,19 @@ class CudaGraph final : public Graph {
 };
 
 // What a kernel that failed leaves behind spoils the process's context of this GPU for good, whoever asks.
-// The last to leave closes it, so that the next device starts with a new one.
+// The last to leave closes it, so that the next device starts with a new one. A good context stays, without
+// the memory that its pool kept: the next device plans with what is free.
 class Context {
   public:
     explicit Context(int index) : index_(index) {}
     ~Context() {
         cudaSetDevice(index_);
-        if (cudaDeviceSynchronize() != cudaSuccess) cudaDeviceReset();
+        cudaMemPool_t pool = nullptr;
+        if (cudaDeviceSynchronize() != cudaSuccess) {
+            cudaDeviceReset();
+        } else if (cudaDeviceGetDefaultMemPool(&pool, index_) == cudaSuccess) {
+            cudaMemPoolTrimTo(pool, 0);
+        }
         cudaGetLastError();
     }
     Context(const Context&) = delete;
