@@ -51,15 +51,16 @@ struct Embed {
     Rows streams;
 };
 
+struct HcExpand {
+    Rows y, post, comb, streams;
+};
+
 // hc_collapse, and hc_head without post and comb.
 struct HcCollapse {
     HyperConnection hc;
     Rows streams, x, post, comb;
-    std::optional<RmsNorm> norm = std::nullopt;  // of x, in place
-};
-
-struct HcExpand {
-    Rows y, post, comb, streams;
+    std::optional<RmsNorm> norm = std::nullopt;     // of x, in place
+    std::optional<HcExpand> expand = std::nullopt;  // of the same streams, before
 };
 
 struct Rope {
