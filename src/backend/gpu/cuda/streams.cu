@@ -231,20 +231,29 @@ __global__ void __launch_bounds__(kThreads, Weights::kBytes == 2 ? 2 : 1)
     }
 }
 
-template <class Weights>
-cudaLaunchConfig_t site_config(uint32_t n_clusters, cudaStream_t stream,
-                               cudaLaunchAttribute (&attributes)[2]) {
-    attributes[0].id = cudaLaunchAttributeClusterDimension;
-    attributes[0].val.clusterDim = {kBlocks, 1, 1};
-    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[1].val.programmaticStreamSerializationAllowed = 1;
+struct SiteConfig {
+    cudaLaunchAttribute attributes[2]{};
     cudaLaunchConfig_t config{};
-    config.gridDim = dim3(n_clusters * kBlocks);
-    config.blockDim = dim3(kThreads);
-    config.stream = stream;
-    config.attrs = attributes;
-    config.numAttrs = 2;
-    return config;
+
+    SiteConfig(uint32_t n_clusters, cudaStream_t stream) {
+        attributes[0].id = cudaLaunchAttributeClusterDimension;
+        attributes[0].val.clusterDim = {kBlocks, 1, 1};
+        attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[1].val.programmaticStreamSerializationAllowed = 1;
+        config.gridDim = dim3(n_clusters * kBlocks);
+        config.blockDim = dim3(kThreads);
+        config.stream = stream;
+        config.attrs = attributes;
+        config.numAttrs = 2;
+    }
+    SiteConfig(const SiteConfig&) = delete;
+};
+
+// More than 8 blocks are asked for each time: a device that was reset has forgotten it.
+template <class Weights>
+cudaError_t allow_large_clusters() {
+    return cudaFuncSetAttribute(reinterpret_cast<const void*>(&site_kernel<Weights>),
+                                cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
 }
 
 // Whether the GPU runs such clusters: sm_90 and later, with 16 multiprocessors in one group of them.
@@ -252,14 +261,12 @@ template <class Weights>
 bool has_clusters() {
     static const bool has = [] {
         if (!device_shape().has_dependent_launch) return false;
-        const auto* kernel = reinterpret_cast<const void*>(&site_kernel<Weights>);
-        cudaLaunchAttribute attributes[2]{};
-        cudaLaunchConfig_t config = site_config<Weights>(1, nullptr, attributes);
-        config.numAttrs = 1;
+        SiteConfig site(1, nullptr);
+        site.config.numAttrs = 1;
         int n = 0;
         const bool fits =
-            cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1) == cudaSuccess &&
-            cudaOccupancyMaxActiveClusters(&n, kernel, &config) == cudaSuccess && n > 0;
+            allow_large_clusters<Weights>() == cudaSuccess &&
+            cudaOccupancyMaxActiveClusters(&n, &site_kernel<Weights>, &site.config) == cudaSuccess && n > 0;
         if (!fits) cudaGetLastError();
         return fits;
     }();
@@ -271,10 +278,9 @@ bool launch_site(const HcSiteArgs& a, uint32_t n, cudaStream_t stream, cudaError
     return with_weights(a.type, [&](auto weights) {
         using Weights = decltype(weights);
         if (!has_clusters<Weights>()) return false;
-        cudaLaunchAttribute attributes[2]{};
-        const cudaLaunchConfig_t config =
-            site_config<Weights>(n < kMostClusters ? n : kMostClusters, stream, attributes);
-        status = cudaLaunchKernelEx(&config, &site_kernel<Weights>, a, n);
+        const SiteConfig site(n < kMostClusters ? n : kMostClusters, stream);
+        status = allow_large_clusters<Weights>();
+        if (status == cudaSuccess) status = cudaLaunchKernelEx(&site.config, &site_kernel<Weights>, a, n);
         return true;
     });
 }
