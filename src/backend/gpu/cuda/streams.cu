@@ -148,7 +148,7 @@ DS4_DEVICE float normed(const HcMixArgs& a, const SiteShared& s, float weight, f
     float squares = 0;
 #pragma unroll
     for (uint32_t b = 0; b < kBlocks; ++b) squares += s.x_of_block[b];
-    return weight * (x * (1.0f / sqrtf(squares / static_cast<float>(kWidth) + a.norm_eps)));
+    return weight * (x * rsqrtf(squares / static_cast<float>(kWidth) + a.norm_eps));
 }
 
 // x of the block as int8. By the workers.

@@ -98,7 +98,7 @@ DS4_DEVICE MixLane mix_lane(const HcMixArgs& a) {
 // Logit of the mix of each lane. `sum`: of the lane's mix and, in lane kSquares, of squares.
 DS4_DEVICE float logit_of(const HcMixArgs& a, const MixLane& mix, float sum) {
     const float squares = __shfl_sync(kAllLanes, sum, kSquares);
-    const float rho = 1.0f / sqrtf(squares / static_cast<float>(kStreams * kWidth) + a.rms_eps);
+    const float rho = rsqrtf(squares / static_cast<float>(kStreams * kWidth) + a.rms_eps);
     return rho * sum * mix.scale + mix.base;
 }
 

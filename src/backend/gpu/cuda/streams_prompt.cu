@@ -127,10 +127,20 @@ __global__ void __launch_bounds__(kDotsWarps* kSimdWidth, 3)
         }
     }
     const uint8_t* fn = a.fn + g * a.row_bytes + column * Weights::kBytes;
+    const auto load_weights = [&](Weights(&w)[kMixTiles], uint32_t stream, uint32_t step) {
+#pragma unroll
+        for (uint32_t t = 0; t < kMixTiles; ++t) {
+            w[t] = {};
+            if (8 * t + g < a.n_mix)
+                w[t] = load<Weights>(fn + 8 * t * a.row_bytes + (stream * kWidth + step) * Weights::kBytes);
+        }
+    };
     SliceSums sums = {};
 #pragma unroll 1
     for (uint32_t step = 0; step < kHcColumns; step += kStepColumns) {
         float4 old[2][kStreams], of_y[2];
+        Weights w[2][kMixTiles];
+        load_weights(w[0], 0, step);
 #pragma unroll
         for (uint32_t h = 0; h < 2; ++h) {
 #pragma unroll
@@ -141,12 +151,8 @@ __global__ void __launch_bounds__(kDotsWarps* kSimdWidth, 3)
         float c[kMixTiles][4] = {};
 #pragma unroll
         for (uint32_t k = 0; k < kStreams; ++k) {
-            Weights w[kMixTiles] = {};
-#pragma unroll
-            for (uint32_t t = 0; t < kMixTiles; ++t) {
-                if (8 * t + g < a.n_mix)
-                    w[t] = load<Weights>(fn + 8 * t * a.row_bytes + (k * kWidth + step) * Weights::kBytes);
-            }
+            // Loaded ahead: past the stores below no load moves up by itself.
+            if (k + 1 < kStreams) load_weights(w[(k + 1) % 2], k + 1, step);
             float4 z[2];
 #pragma unroll
             for (uint32_t h = 0; h < 2; ++h) {
@@ -159,7 +165,7 @@ __global__ void __launch_bounds__(kDotsWarps* kSimdWidth, 3)
             }
             const SplitColumns x = split_columns(z[0], z[1]);
 #pragma unroll
-            for (uint32_t t = 0; t < kMixTiles; ++t) add_products(c[t], x, w[t]);
+            for (uint32_t t = 0; t < kMixTiles; ++t) add_products(c[t], x, w[k % 2][t]);
         }
 #pragma unroll
         for (uint32_t i = 0; i < 4 * kMixTiles; ++i) sums.mixes[i / 4][i % 4] += c[i / 4][i % 4];
@@ -252,7 +258,7 @@ __global__ void __launch_bounds__(kMixThreads, 2) mix_kernel(const __grid_consta
         float all = 0;
 #pragma unroll
         for (uint32_t w = 0; w < kMixWarps; ++w) all += s.x_of_warp[w];
-        scale = 1.0f / sqrtf(all / static_cast<float>(kWidth) + a.norm_eps);
+        scale = rsqrtf(all / static_cast<float>(kWidth) + a.norm_eps);
     }
 #pragma unroll
     for (uint32_t i = 0; i < kParts; ++i) {
