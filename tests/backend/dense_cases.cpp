@@ -187,6 +187,31 @@ Outputs hc_site(Device& device, Random& random, Type type, const StreamShape& sh
     return out;
 }
 
+// What lies between two blocks: expansion, collapse at the next site, norm.
+Outputs hc_next(Device& device, Random& random, Type type, const StreamShape& shape, bool head) {
+    const auto [n, n_streams, width] = shape;
+    const HyperConnection hc = random_site(device, random, n_streams, width, type, head);
+    const Rows streams = device.rows(random.gaussian(n * n_streams * width, 3), n_streams * width);
+    const Rows y = device.rows(random.gaussian(n * width), width);
+    const Rows post = device.rows(random.gaussian(n * n_streams), n_streams);
+    const Rows comb = device.rows(random.gaussian(n * n_streams * n_streams, 0.5F), n_streams * n_streams);
+    const Rows x = device.result(n, width);
+    const Vector norm = device.vector(random.gaussian(width));
+    Backend& backend = device.backend();
+    backend.hc_expand(y, post, comb, streams);
+    if (head) {
+        backend.hc_head(hc, streams, x);
+    } else {
+        backend.hc_collapse(hc, streams, x, post, comb);
+    }
+    backend.rms_norm(x, norm, width, 1e-6F, x);
+    Outputs out{{"x", device.download(x), kF32}, {"streams", device.download(streams), kF32}};
+    if (head) return out;
+    out.push_back({"post", device.download(post), kF32});
+    out.push_back({"comb", device.download(comb), kF32});
+    return out;
+}
+
 Outputs hc_head(Device& device, Random& random) {
     const auto [n, n_streams, width] = any_streams(random);
     const HyperConnection hc = random_site(device, random, n_streams, width, Type::f32, true);
@@ -281,6 +306,17 @@ std::vector<OpCase> dense_cases() {
     cases.push_back({"hc_flash", 1, [](Device& d, Random& r) {
                          return hc_site(d, r, Type::f16, {3, 4, 4096});
                      }});
+    for (const bool head : {false, true}) {
+        const std::string name = head ? "hc_next_head" : "hc_next";
+        cases.push_back({name, 8, [head](Device& d, Random& r) {
+                             return hc_next(d, r, Type::f16, any_streams(r), head);
+                         }});
+        for (const Type type : {Type::f32, Type::f16, Type::bf16}) {
+            cases.push_back({name + "_flash_" + name_of(type), 1, [type, head](Device& d, Random& r) {
+                                 return hc_next(d, r, type, {19, 4, 4096}, head);
+                             }});
+        }
+    }
     cases.push_back({"hc_head", 8, hc_head});
     for (const bool inverse : {false, true}) {
         cases.push_back({inverse ? "rope_inverse" : "rope", 8,

@@ -49,6 +49,16 @@ std::optional<Fused> collapse_norm(std::span<const ops::Op> ops) {
     return Fused{fused, 2};
 }
 
+std::optional<Fused> expand_collapse(std::span<const ops::Op> ops) {
+    const auto [expand, collapse] = pair_at<ops::HcExpand, ops::HcCollapse>(ops);
+    if (expand == nullptr || collapse == nullptr) return std::nullopt;
+    if (!same(expand->streams, collapse->streams)) return std::nullopt;
+    Fused fused = collapse_norm(ops.subspan(1)).value_or(Fused{*collapse, 1});
+    std::get<ops::HcCollapse>(fused.op).expand = *expand;
+    ++fused.n_ops;
+    return fused;
+}
+
 std::optional<Fused> rotate_round(std::span<const ops::Op> ops) {
     const auto [rope, round] = pair_at<ops::Rope, ops::RoundHadamardFp4>(ops);
     if (rope == nullptr || round == nullptr) return std::nullopt;
@@ -80,7 +90,8 @@ std::optional<Fused> routed_mixture(std::span<const ops::Op> ops) {
 }
 
 std::optional<Fused> fused_at(std::span<const ops::Op> ops) {
-    for (const auto rule : {norm_rotate, collapse_norm, rotate_round, attend_rotate, routed_mixture}) {
+    for (const auto rule :
+         {norm_rotate, collapse_norm, expand_collapse, rotate_round, attend_rotate, routed_mixture}) {
         if (const std::optional<Fused> fused = rule(ops)) return fused;
     }
     return std::nullopt;

@@ -38,8 +38,9 @@
     X(sum_slots, SumSlots, No, 256)                         \
     X(prepare_experts, PrepareExperts, PrepareExperts, 256) \
     X(embed, Embed, No, 256)                                \
-    X(hc_dots, HcDots, HcDots, 256)                         \
+    X(hc_dots, HcDots, No, 256)                             \
     X(hc_mix, HcMix, HcMix, 512)                            \
+    X(hc_site, HcSite, HcMix, 512)                          \
     X(hc_expand, HcExpand, No, 256)                         \
     X(compress_emit, Compress, Head, 256)                   \
     X(compress_move, Compress, No, 256)                     \

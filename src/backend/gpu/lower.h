@@ -81,6 +81,9 @@ class Lowering {
     void lower(const ops::GatedMatmul& op);
     void lower(const ops::Mixture& op);
 
+    // hc_collapse of n rows of prompts.
+    void launch_prompt_site(const HcSiteArgs& site, std::int64_t n);
+
     // ---- products of rows (lower_products.cpp)
 
     // f(first, n, is_prompt) for the runs of `n` rows that belong to the rows of the batch.

@@ -68,17 +68,18 @@ struct Embed {
     bool operator==(const Embed&) const = default;
 };
 
+struct HcExpand {
+    Rows y, post, comb, streams;
+    bool operator==(const HcExpand&) const = default;
+};
+
 // hc_collapse, and hc_head without post and comb.
 struct HcCollapse {
     HyperConnection hc;
     Rows streams, x, post, comb;
-    std::optional<RmsNorm> norm = std::nullopt;  // of x, in place
+    std::optional<RmsNorm> norm = std::nullopt;     // of x, in place
+    std::optional<HcExpand> expand = std::nullopt;  // of the same streams, before
     bool operator==(const HcCollapse&) const = default;
-};
-
-struct HcExpand {
-    Rows y, post, comb, streams;
-    bool operator==(const HcExpand&) const = default;
 };
 
 struct Rope {
