@@ -18,6 +18,7 @@ struct Batch {
     // At least the most tokens that a session has after the step; a power of two, so that steps of a growing
     // context are mostly the same launches.
     std::int64_t end = 0;
+    bool index_rows_packed = false;  // as FP4, of all segments
 };
 
 // Rows of the batch from `first` on; a run from 0 on begins a new batch (Backend::begin_rows).
