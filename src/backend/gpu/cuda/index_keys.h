@@ -11,25 +11,6 @@ namespace ds4::gpu::cuda {
 constexpr uint32_t kIndexDims = 128, kIndexBlock = 32, kIndexBlocks = kIndexDims / kIndexBlock;
 constexpr uint32_t kIndexSteps = kIndexDims / 16;
 
-DS4_DEVICE uint32_t pack_bf16(float low, float high) {
-    uint32_t pair;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-    return pair;
-}
-DS4_DEVICE uint32_t multiply_bf16(uint32_t a, uint32_t b) {
-    uint32_t c;
-    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(c) : "r"(a), "r"(b), "r"(0x80008000u));
-    return c;
-}
-
-// c += a b, 16 x 8 x 16 in BF16, f32 sums.
-DS4_DEVICE void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
 // Four codes in the low half of `codes` times scale (twice in a word).
 DS4_DEVICE void e2m1_bf16(uint32_t codes, uint32_t scale, uint32_t& first, uint32_t& second) {
     // Upper and lower bytes of 0, 0.5, 1, 1.5, 2, 3, 4, 6.

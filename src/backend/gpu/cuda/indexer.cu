@@ -55,13 +55,6 @@ DS4_DEVICE KeyBlocks<m_tiles> load_key_blocks(const PagedRowsArgs& rows, uint32_
 template <uint32_t m_tiles>
 using KeyFragments = uint32_t[m_tiles][kIndexSteps][4];
 
-// max(x, 0); NaN stays.
-DS4_DEVICE float relu(float x) {
-    float y;
-    asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(y) : "f"(x));
-    return y;
-}
-
 // Scores of the keys first .. first + 16 m_tiles - 1 below n.
 template <uint32_t m_tiles>
 DS4_DEVICE void score_keys(const KeyFragments<m_tiles>& keys, const Query& query, uint32_t first, uint32_t n,
