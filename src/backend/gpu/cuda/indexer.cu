@@ -188,11 +188,18 @@ __global__ void __launch_bounds__(kSelectThreads, 1)
     index_select_kernel(const __grid_constant__ IndexSelectArgs a) {
     extern __shared__ __align__(16) uint8_t shared[];
     RowRoom& s = *reinterpret_cast<RowRoom*>(shared);
-    wait_for_predecessor();
-    release_dependents();
     const IndexScoresArgs& to_score = a.scores;
     const uint32_t row = to_score.first_row + blockIdx.x, capacity = to_score.capacity;
+    // The step table and rows of earlier steps are there already.
+    const SegmentArgs segment = to_score.batch.segments[to_score.batch.row_segment[row]];
+    const PagedRowsArgs rows = index_rows(to_score.batch, row);
     const uint32_t n = n_index_rows(to_score.batch, row);
+    uint32_t first = blockIdx.y * kRowKeys + threadIdx.x / 32 * 16;
+    const bool are_old = first + 16 <= static_cast<uint32_t>(segment.start) / kIndexRatio;
+    KeyBlocks<1> blocks{};
+    if (n > capacity && are_old) blocks = load_key_blocks<1>(rows, first, n);
+    wait_for_predecessor();
+    release_dependents();
     int32_t* list = a.rows + static_cast<int64_t>(row) * capacity;
     if (n <= capacity) {
         if (blockIdx.y == 0) select_all(this_thread(), n, list, a.count + row);
@@ -200,9 +207,7 @@ __global__ void __launch_bounds__(kSelectThreads, 1)
     }
     if (blockIdx.y * kRowKeys >= n) return;
     float* scores = to_score.scores + static_cast<int64_t>(blockIdx.x) * to_score.stride;
-    const PagedRowsArgs rows = index_rows(to_score.batch, row);
-    uint32_t first = blockIdx.y * kRowKeys + threadIdx.x / 32 * 16;
-    KeyBlocks<1> blocks = load_key_blocks<1>(rows, first, n);
+    if (!are_old) blocks = load_key_blocks<1>(rows, first, n);
     stage_queries<kSelectThreads>(to_score, row, 1, &s.query);
     __syncthreads();
 #pragma unroll 1
