@@ -23,6 +23,16 @@ DS4_DEVICE float relu(float x) {
     return y;
 }
 
+// From shared or device memory, past the L1.
+DS4_DEVICE float4 load_anywhere(const float* p) {
+    float4 v;
+    asm volatile("ld.volatile.v4.f32 {%0,%1,%2,%3}, [%4];"
+                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+                 : "l"(p)
+                 : "memory");
+    return v;
+}
+
 // ---- BF16
 
 DS4_DEVICE uint32_t pack_bf16(float low, float high) {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "backend/gpu/cuda/ptx.h"
+#include "backend/gpu/cuda/half_math.h"
 #include "backend/gpu/kernels/select.h"
 
 // The choice of the best rows of kernels/select.h by a block of kSelectThreads, with the same result: a radix
@@ -13,43 +13,39 @@ constexpr uint32_t kDigits = 2048, kDigitsOfThread = kDigits / kSelectThreads;
 constexpr uint32_t kStaged = 8192;
 
 struct SelectRoom {
-    alignas(16) uint32_t keys[kStaged];  // ordered(score)
+    alignas(16) float scores[kStaged];
     alignas(16) uint32_t bins[kDigits];
     uint32_t sum[kSelectWarps], equal[kSelectWarps];
     uint32_t digit, above, inside;  // the digit that is searched for, keys of larger ones, of it
 };
 
-// Keys 4 i .. 4 i + 3.
-struct StagedKeys {
-    const uint32_t* keys;
-    DS4_DEVICE uint4 quad(uint32_t i) const { return reinterpret_cast<const uint4*>(keys)[i]; }
-};
-struct ScoredKeys {
+// Scores of some rows, in shared memory or in device memory, where another block may have written them a
+// moment ago. One code for both: a token's kernels do not fit the instruction cache together.
+struct Keys {
     const float* scores;
-    // From the L2: another block may have written them a moment ago.
-    DS4_DEVICE uint4 quad(uint32_t i) const {
-        const float4 s = __ldcg(reinterpret_cast<const float4*>(scores) + i);
-        return make_uint4(ordered(s.x), ordered(s.y), ordered(s.z), ordered(s.w));
-    }
+    uint32_t n;
 };
-DS4_DEVICE uint32_t part(const uint4& v, uint32_t i) {
-    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
-}
 
-// f(i, quad i) for quads first, first + step, ... below end, four of them in flight.
-template <class Keys, class F>
+// f(i, key i .. key i + 3) for quads first, first + step, ... below end, four of them in flight.
+template <class F>
 DS4_DEVICE void for_quads(const Keys& keys, uint32_t first, uint32_t step, uint32_t end, const F& f) {
     constexpr uint32_t kBatch = 4;
 #pragma unroll 1
     for (uint32_t i = first; i < end; i += kBatch * step) {
-        uint4 quads[kBatch];
+        float4 quads[kBatch];
 #pragma unroll
         for (uint32_t b = 0; b < kBatch; ++b) {
-            if (i + b * step < end) quads[b] = keys.quad(i + b * step);
+            if (i + b * step < end) quads[b] = load_anywhere(keys.scores + 4 * (i + b * step));
         }
 #pragma unroll
         for (uint32_t b = 0; b < kBatch; ++b) {
-            if (i + b * step < end) f(i + b * step, quads[b]);
+            if (i + b * step >= end) break;
+            const float score[4] = {quads[b].x, quads[b].y, quads[b].z, quads[b].w};
+#pragma unroll
+            for (uint32_t j = 0; j < 4; ++j) {
+                const uint32_t row = 4 * (i + b * step) + j;
+                if (row < keys.n) f(row, ordered(score[j]));
+            }
         }
     }
 }
@@ -75,32 +71,27 @@ struct Threshold {
 
 // Finds the digit at `shift` of the key of rank n_equal among those that agree with t.key above it, and takes
 // it into t.key; n_equal becomes the rank among those that agree with that, too. Returns how many there are.
-template <uint32_t shift, uint32_t bits, class Keys>
-DS4_DEVICE uint32_t find_digit(const Keys& keys, uint32_t n, Threshold& t, SelectRoom& s) {
-    constexpr uint32_t kAbove = shift + bits;
+DS4_DEVICE uint32_t find_digit(const Keys& keys, uint32_t shift, uint32_t bits, Threshold& t, SelectRoom& s) {
     reinterpret_cast<uint4*>(s.bins)[threadIdx.x] = make_uint4(0, 0, 0, 0);
     __syncthreads();
-    for_quads(keys, threadIdx.x, kSelectThreads, (n + 3) / 4, [&](uint32_t i, const uint4& quad) {
-#pragma unroll
-        for (uint32_t j = 0; j < 4; ++j) {
-            const uint32_t key = part(quad, j);
-            bool fits = 4 * i + j < n;
-            if constexpr (kAbove < 32) fits = fits && key >> kAbove == t.key >> kAbove;
-            if (fits) atomicAdd(&s.bins[key >> shift & ((1u << bits) - 1)], 1u);
-        }
+    const uint32_t known = shift + bits == 32 ? 0 : ~0u << (shift + bits), digits = (1u << bits) - 1;
+    for_quads(keys, threadIdx.x, kSelectThreads, (keys.n + 3) / 4, [&](uint32_t, uint32_t key) {
+        if (((key ^ t.key) & known) == 0) atomicAdd(&s.bins[key >> shift & digits], 1u);
     });
     __syncthreads();
     static_assert(kDigitsOfThread == 4);
     const uint32_t first = kDigits - 4 * (threadIdx.x + 1);  // the first thread has the largest digits
-    const uint4 bins = *reinterpret_cast<const uint4*>(s.bins + first);
-    const uint32_t mine = bins.x + bins.y + bins.z + bins.w;
-    uint32_t above = sum_before(mine, s);
-    if (above < t.n_equal && above + mine >= t.n_equal) {
-        uint32_t digit = 3;
-        for (; above + part(bins, digit) < t.n_equal; --digit) above += part(bins, digit);
-        s.digit = first + digit;
-        s.above = above;
-        s.inside = part(bins, digit);
+    const uint4 four = *reinterpret_cast<const uint4*>(s.bins + first);
+    const uint32_t bins[4] = {four.x, four.y, four.z, four.w};
+    uint32_t above = sum_before(bins[0] + bins[1] + bins[2] + bins[3], s);
+#pragma unroll
+    for (uint32_t digit = 4; digit-- > 0;) {
+        if (above < t.n_equal && above + bins[digit] >= t.n_equal) {
+            s.digit = first + digit;
+            s.above = above;
+            s.inside = bins[digit];
+        }
+        above += bins[digit];
     }
     __syncthreads();
     t.key |= s.digit << shift;
@@ -108,35 +99,28 @@ DS4_DEVICE uint32_t find_digit(const Keys& keys, uint32_t n, Threshold& t, Selec
     return s.inside;
 }
 
-template <class Keys>
-DS4_DEVICE Threshold find_threshold(const Keys& keys, uint32_t n, uint32_t capacity, SelectRoom& s) {
+DS4_DEVICE Threshold find_threshold(const Keys& keys, uint32_t capacity, SelectRoom& s) {
     Threshold t{0, capacity};
-    // All that agree are wanted: they are the ones above the number before.
-    const auto complete = [&](uint32_t n_inside) {
-        if (n_inside != t.n_equal || t.key == 0) return false;
-        t = {t.key - 1, 0};
-        return true;
-    };
-    if (complete(find_digit<21, 11>(keys, n, t, s))) return t;
-    if (complete(find_digit<10, 11>(keys, n, t, s))) return t;
-    find_digit<0, 10>(keys, n, t, s);
+#pragma unroll 1
+    for (uint32_t end = 32; end > 0;) {
+        const uint32_t bits = end > 10 ? 11 : 10;
+        end -= bits;
+        const uint32_t n_inside = find_digit(keys, end, bits, t, s);
+        // All that agree are wanted: they are the ones above the number before.
+        if (n_inside == t.n_equal && t.key != 0) return {t.key - 1, 0};
+    }
     return t;
 }
 
 // Every warp has a stretch of the rows, a lane four of 128 at a time.
-template <class Keys>
-DS4_DEVICE void write_best(const Keys& keys, uint32_t n, const Threshold& t, int32_t* list, SelectRoom& s) {
+DS4_DEVICE void write_best(const Keys& keys, const Threshold& t, int32_t* list, SelectRoom& s) {
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const uint32_t stretch = (n + 128 * kSelectWarps - 1) / (128 * kSelectWarps) * 32;  // quads
-    const uint32_t first = warp * stretch, n_quads = (n + 3) / 4;
-    const uint32_t end = smaller(first + stretch, n_quads);
+    const uint32_t stretch = (keys.n + 128 * kSelectWarps - 1) / (128 * kSelectWarps) * 32;  // quads
+    const uint32_t first = warp * stretch, end = smaller(first + stretch, (keys.n + 3) / 4);
     uint32_t n_above = 0, n_equal = 0;  // of this lane
-    for_quads(keys, first + lane, 32, end, [&](uint32_t i, const uint4& quad) {
-#pragma unroll
-        for (uint32_t j = 0; j < 4; ++j) {
-            n_above += 4 * i + j < n && part(quad, j) > t.key ? 1 : 0;
-            n_equal += 4 * i + j < n && part(quad, j) == t.key ? 1 : 0;
-        }
+    for_quads(keys, first + lane, 32, end, [&](uint32_t, uint32_t key) {
+        n_above += key > t.key ? 1 : 0;
+        n_equal += key == t.key ? 1 : 0;
     });
     n_above = __reduce_add_sync(kAllLanes, n_above);
     n_equal = __reduce_add_sync(kAllLanes, n_equal);
@@ -153,26 +137,28 @@ DS4_DEVICE void write_best(const Keys& keys, uint32_t n, const Threshold& t, int
 #pragma unroll 1
     for (uint32_t quad = first; quad < end; quad += 32) {
         const uint32_t i = quad + lane;
-        const uint4 four = i < end ? keys.quad(i) : make_uint4(0, 0, 0, 0);
+        const float4 four = i < end ? load_anywhere(keys.scores + 4 * i) : make_float4(0, 0, 0, 0);
+        const float score[4] = {four.x, four.y, four.z, four.w};
         uint32_t above_here = above_at, equal_here = equal_at;
-        uint32_t is_above[4], is_equal[4];
+        bool above[4], equal[4];
 #pragma unroll
         for (uint32_t j = 0; j < 4; ++j) {
-            const bool there = i < end && 4 * i + j < n;
-            is_above[j] = __ballot_sync(kAllLanes, there && part(four, j) > t.key);
-            is_equal[j] = __ballot_sync(kAllLanes, there && part(four, j) == t.key);
-            above_here += popcount(is_above[j] & before);
-            equal_here += popcount(is_equal[j] & before);
-            above_at += popcount(is_above[j]);
-            equal_at += popcount(is_equal[j]);
+            const bool there = i < end && 4 * i + j < keys.n;
+            above[j] = there && ordered(score[j]) > t.key;
+            equal[j] = there && ordered(score[j]) == t.key;
+            const uint32_t all_above = __ballot_sync(kAllLanes, above[j]);
+            const uint32_t all_equal = __ballot_sync(kAllLanes, equal[j]);
+            above_here += popcount(all_above & before);
+            equal_here += popcount(all_equal & before);
+            above_at += popcount(all_above);
+            equal_at += popcount(all_equal);
         }
 #pragma unroll
         for (uint32_t j = 0; j < 4; ++j) {
-            const bool above = is_above[j] >> lane & 1, equal = is_equal[j] >> lane & 1;
-            if (above || (equal && equal_here < t.n_equal))
+            if (above[j] || (equal[j] && equal_here < t.n_equal))
                 list[above_here + smaller(equal_here, t.n_equal)] = static_cast<int32_t>(4 * i + j);
-            above_here += above ? 1 : 0;
-            equal_here += equal ? 1 : 0;
+            above_here += above[j] ? 1 : 0;
+            equal_here += equal[j] ? 1 : 0;
         }
     }
 }
@@ -181,16 +167,15 @@ DS4_DEVICE void write_best(const Keys& keys, uint32_t n, const Threshold& t, int
 DS4_DEVICE void choose_best(const float* scores, uint32_t n, uint32_t capacity, int32_t* list, int32_t* count,
                             SelectRoom& s) {
     if (threadIdx.x == 0) *count = static_cast<int32_t>(capacity);
-    const ScoredKeys scored{scores};
-    if (n > kStaged) {
-        write_best(scored, n, find_threshold(scored, n, capacity, s), list, s);
-        return;
+    Keys keys{scores, n};
+    if (n <= kStaged) {
+#pragma unroll 4
+        for (uint32_t i = threadIdx.x; i < (n + 3) / 4; i += kSelectThreads)
+            reinterpret_cast<float4*>(s.scores)[i] = load_anywhere(scores + 4 * i);
+        keys.scores = s.scores;
+        __syncthreads();
     }
-    for_quads(scored, threadIdx.x, kSelectThreads, (n + 3) / 4,
-              [&](uint32_t i, const uint4& quad) { reinterpret_cast<uint4*>(s.keys)[i] = quad; });
-    __syncthreads();
-    const StagedKeys staged{s.keys};
-    write_best(staged, n, find_threshold(staged, n, capacity, s), list, s);
+    write_best(keys, find_threshold(keys, capacity, s), list, s);
 }
 
 }  // namespace ds4::gpu::cuda
