@@ -25,7 +25,7 @@ template <uint32_t n_threads>
 DS4_DEVICE void stage_queries(const IndexScoresArgs& a, uint32_t row, uint32_t n, Query* s) {
     constexpr uint32_t kEights = kHeads * kIndexDims / 8;  // of a query
     const float4* q = reinterpret_cast<const float4*>(a.q) + static_cast<int64_t>(row) * (2 * kEights);
-#pragma unroll 4
+#pragma unroll 2
     for (uint32_t i = threadIdx.x; i < n * kEights; i += n_threads) {
         const float4 x = q[2 * i], y = q[2 * i + 1];
         const uint32_t head = i / 16 % kHeads, block = i / 4 % 4, pair = i % 4;
@@ -196,8 +196,9 @@ __global__ void __launch_bounds__(kSelectThreads, 1)
     const uint32_t n = n_index_rows(to_score.batch, row);
     uint32_t first = blockIdx.y * kRowKeys + threadIdx.x / 32 * 16;
     const bool are_old = first + 16 <= static_cast<uint32_t>(segment.start) / kIndexRatio;
+    if (!are_old || n <= capacity) wait_for_predecessor();
     KeyBlocks<1> blocks{};
-    if (n > capacity && are_old) blocks = load_key_blocks<1>(rows, first, n);
+    if (n > capacity) blocks = load_key_blocks<1>(rows, first, n);
     wait_for_predecessor();
     release_dependents();
     int32_t* list = a.rows + static_cast<int64_t>(row) * capacity;
@@ -207,7 +208,6 @@ __global__ void __launch_bounds__(kSelectThreads, 1)
     }
     if (blockIdx.y * kRowKeys >= n) return;
     float* scores = to_score.scores + static_cast<int64_t>(blockIdx.x) * to_score.stride;
-    if (!are_old) blocks = load_key_blocks<1>(rows, first, n);
     stage_queries<kSelectThreads>(to_score, row, 1, &s.query);
     __syncthreads();
 #pragma unroll 1

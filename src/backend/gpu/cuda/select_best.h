@@ -37,15 +37,15 @@ DS4_DEVICE void for_quads(const Keys& keys, uint32_t first, uint32_t step, uint3
         for (uint32_t b = 0; b < kBatch; ++b) {
             if (i + b * step < end) quads[b] = load_anywhere(keys.scores + 4 * (i + b * step));
         }
-#pragma unroll
-        for (uint32_t b = 0; b < kBatch; ++b) {
-            if (i + b * step >= end) break;
-            const float score[4] = {quads[b].x, quads[b].y, quads[b].z, quads[b].w};
+#pragma unroll 1
+        for (uint32_t at = i; at < i + kBatch * step && at < end; at += step) {
+            const float score[4] = {quads[0].x, quads[0].y, quads[0].z, quads[0].w};
 #pragma unroll
             for (uint32_t j = 0; j < 4; ++j) {
-                const uint32_t row = 4 * (i + b * step) + j;
-                if (row < keys.n) f(row, ordered(score[j]));
+                if (4 * at + j < keys.n) f(4 * at + j, ordered(score[j]));
             }
+#pragma unroll
+            for (uint32_t b = 1; b < kBatch; ++b) quads[b - 1] = quads[b];
         }
     }
 }
