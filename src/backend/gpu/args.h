@@ -284,6 +284,7 @@ struct IndexScoresArgs {
     DS4_GLOBAL float* scores;        // (rows, stride)
     uint32_t first_row, stride;
     uint32_t n_heads, head_dim, capacity;
+    uint32_t packed;  // 1: all indexer rows are stored as FP4, so q lies on the grid, too
 };
 
 // The best `capacity` of a row's scores, or all rows it sees. Grid: (rows)
@@ -293,6 +294,14 @@ struct SelectArgs {
     DS4_GLOBAL int32_t* rows;        // (n, capacity)
     DS4_GLOBAL int32_t* count;       // (n)
     uint32_t first_row, stride, capacity;
+};
+
+// Both: the group of a row that is the last to have scored selects. Grid: as of the scores
+struct IndexSelectArgs {
+    IndexScoresArgs scores;
+    DS4_GLOBAL int32_t* rows;      // (n, capacity)
+    DS4_GLOBAL int32_t* count;     // (n)
+    DS4_GLOBAL uint32_t* arrived;  // (rows) groups that have scored; 0 before and after the launch
 };
 
 // model.md 6. Grid of the whole form: (n * head tiles); of the split form: (n * head tiles, pieces); of the

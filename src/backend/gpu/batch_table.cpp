@@ -33,6 +33,7 @@ ops::Batch BatchTable::add(const BatchRows& batch, std::span<const LayerHistory>
     segments_.clear();
     row_segment_.clear();
     history_.clear();
+    out.index_rows_packed = true;
     for (std::size_t s = 0; s < batch.segments.size(); ++s) {
         const Segment& segment = batch.segments[s];
         const LayerHistory& h = history[s];
@@ -50,6 +51,7 @@ ops::Batch BatchTable::add(const BatchRows& batch, std::span<const LayerHistory>
         args.window_rows = static_cast<std::uint32_t>(h.window_rows);
         args.compressed = paged(h.compressed, n_rows);
         args.indexer = paged(h.indexer, n_rows);
+        if (h.indexer.format.code != quant::KvRowFormat::Code::fp4) out.index_rows_packed = false;
         args.compressor = {h.compressor.value, h.compressor.score};
         args.indexer_compressor = {h.indexer_compressor.value, h.indexer_compressor.score};
     }

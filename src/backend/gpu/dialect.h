@@ -22,6 +22,7 @@
 //                       n_threads, simd and n_simds (SIMD-groups of the group), lane (0 .. kSimdWidth - 1)
 //   group_barrier(t)    every thread of the group, in uniform control flow; orders shared and global memory
 //   simd_barrier(t)     every lane of the SIMD-group
+//   device_fence(t)     orders what this thread has seen and written in device memory for other groups
 //   simd_shuffle(t, v, lane), simd_shuffle_xor(t, v, mask), simd_ballot(t, condition)
 //   simd_sum(t, v), simd_max(t, v)   in butterfly order (16, 8, 4, 2, 1): the same bits in every lane, on
 //   every device atomic_add(r, v)    on an integer in shared memory, returns the old value dot4(a, b, c) c +

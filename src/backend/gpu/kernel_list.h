@@ -47,6 +47,7 @@
     X(prepare_attention, PrepareAttention, Head, 256)       \
     X(index_scores, IndexScores, IndexScores, 256)          \
     X(select_rows, Select, Select, 256)                     \
+    X(index_select, IndexSelect, IndexSelect, 256)          \
     X(attention_whole, Attention, Attention, 256)           \
     X(attention_split, Attention, Attention, 256)           \
     X(attention_merge, Attention, No, 256)                  \

@@ -125,6 +125,9 @@ class Lowering {
                         Rows y);
     const std::uint32_t* codebook();
 
+    // kOneLaunchRows counters, all 0.
+    std::uint32_t* arrived();
+
     template <class Args>
     void launch(Kernel kernel, Grid grid, const Args& args) {
         if (grid.x > 0 && grid.y > 0) launches_.push_back(make_launch(kernel, grid, args));
@@ -136,6 +139,7 @@ class Lowering {
     std::vector<ops::RowRun> runs_;  // of the batch; none: generated rows
     PendingProducts products_;
     Buffer codebook_;  // of IQ2_XXS
+    Buffer arrived_;
 };
 
 // Shapes of grids, and a scale.

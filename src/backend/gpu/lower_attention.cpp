@@ -5,6 +5,11 @@
 // Attention and the indexer's selection.
 namespace ds4::gpu {
 
+namespace {
+constexpr std::int64_t kOneLaunchRows = 64;  // score and select in one: batches of generated rows
+}
+
+// Scores stay in memory for a bounded number of rows at a time.
 void Lowering::lower(const ops::SelectRows& op) {
     constexpr std::int64_t kRatio = 4;
     constexpr std::int64_t kKeyTile = 32;                       // of index_scores
@@ -13,22 +18,39 @@ void Lowering::lower(const ops::SelectRows& op) {
     const std::int64_t capacity = op.selection.capacity;
     const std::int64_t most_seen = op.batch.end / kRatio;
     const std::int64_t stride = parts(most_seen, kKeyTile) * kKeyTile;
-    const bool scores_needed = most_seen > capacity;
+    SelectArgs select{op.batch.args, nullptr,      op.selection.rows, op.selection.count, 0,
+                      u32(stride),   u32(capacity)};
+    if (most_seen <= capacity) return launch(Kernel::select_rows, {u32(n)}, select);
+
     const std::int64_t at_once =
-        scores_needed ? std::clamp<std::int64_t>(kMaxScores / stride, 1, std::max<std::int64_t>(n, 1)) : n;
-    float* scores = scores_needed ? scratch_.take<float>(at_once * stride) : nullptr;
+        std::clamp<std::int64_t>(kMaxScores / stride, 1, std::max<std::int64_t>(n, 1));
+    float* scores = scratch_.take<float>(at_once * stride);
+    select.scores = scores;
     for (std::int64_t first = 0; first < n; first += at_once) {
-        const std::uint32_t n_rows = u32(std::min(at_once, n - first));
-        if (scores_needed) {
-            const IndexScoresArgs args{op.batch.args, op.q.data,   op.weight.data,       scores,
-                                       u32(first),    u32(stride), u32(op.weight.width), u32(op.head_dim),
-                                       u32(capacity)};
-            launch(Kernel::index_scores, {n_rows, parts(most_seen, kKeyTile)}, args);
+        const std::int64_t n_rows = std::min(at_once, n - first);
+        const Grid grid{u32(n_rows), parts(most_seen, kKeyTile)};
+        const IndexScoresArgs args{op.batch.args,        op.q.data,
+                                   op.weight.data,       scores,
+                                   u32(first),           u32(stride),
+                                   u32(op.weight.width), u32(op.head_dim),
+                                   u32(capacity),        op.batch.index_rows_packed ? 1U : 0U};
+        if (n <= kOneLaunchRows) {
+            launch(Kernel::index_select, grid,
+                   IndexSelectArgs{args, op.selection.rows, op.selection.count, arrived()});
+        } else {
+            launch(Kernel::index_scores, grid, args);
+            select.first_row = u32(first);
+            launch(Kernel::select_rows, {u32(n_rows)}, select);
         }
-        const SelectArgs args{op.batch.args, scores,      op.selection.rows, op.selection.count,
-                              u32(first),    u32(stride), u32(capacity)};
-        launch(Kernel::select_rows, {n_rows}, args);
     }
+}
+
+std::uint32_t* Lowering::arrived() {
+    if (arrived_.bytes() == 0) {
+        arrived_ = Buffer(device_, kOneLaunchRows * sizeof(std::uint32_t));
+        device_.fill_zero(arrived_.get(), arrived_.bytes());
+    }
+    return reinterpret_cast<std::uint32_t*>(arrived_.get());
 }
 
 void Lowering::lower(const ops::Attend& op) {

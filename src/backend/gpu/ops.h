@@ -27,6 +27,7 @@ struct Batch {
     // At least the most tokens that a session has after the step; a power of two, so that steps of a growing
     // context are mostly the same launches.
     std::int64_t end = 0;
+    bool index_rows_packed = false;  // as FP4, of all segments
     bool operator==(const Batch&) const = default;
 };
 

@@ -58,6 +58,9 @@ DS4_FN void group_barrier(Thread) {
 DS4_FN void simd_barrier(Thread) {
     __syncwarp();
 }
+DS4_FN void device_fence(Thread) {
+    __threadfence();
+}
 
 template <class T>
 DS4_FN T simd_shuffle(Thread, T v, uint32_t lane) {

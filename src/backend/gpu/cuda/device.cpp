@@ -10,6 +10,7 @@
 #include "backend/gpu/cuda/attention.h"
 #include "backend/gpu/cuda/check.h"
 #include "backend/gpu/cuda/entries.h"
+#include "backend/gpu/cuda/indexer.h"
 #include "backend/gpu/cuda/streams.h"
 #include "backend/gpu/cuda/uploader.h"
 
@@ -238,8 +239,11 @@ class CudaDevice final : public Device {
             return check(entry.launch(launch.args.data(), stream_.get()), entry.name);
         }
         cudaError_t status = cudaSuccess;
-        if (cuda::launch_attention(launch, stream_.get(), status)) return check(status, entry.name);
-        if (cuda::launch_streams(launch, stream_.get(), status)) return check(status, entry.name);
+        if (cuda::launch_attention(launch, stream_.get(), status) ||
+            cuda::launch_indexer(launch, stream_.get(), status) ||
+            cuda::launch_streams(launch, stream_.get(), status)) {
+            return check(status, entry.name);
+        }
         void* args[] = {const_cast<std::byte*>(launch.args.data())};
         // It may begin before the one ahead of it has ended: it waits by itself (entries.cu).
         cudaLaunchAttribute attribute{};

@@ -23,12 +23,10 @@ struct IndexScoresShared {
     SharedArray<float, kMaxSimds * kKeyTile> sums;
 };
 
-// Lanes are keys, SIMD-groups take heads in turn.
-DS4_KERNEL(index_scores, IndexScoresArgs, IndexScoresShared) {
+// Scores of the keys [first, first + kKeyTile) of n. Lanes are keys, SIMD-groups take heads in turn.
+DS4_FN void score_tile(Thread t, DS4_ARGS IndexScoresArgs& a, uint32_t n, uint32_t first,
+                       DS4_SHARED IndexScoresShared& s) {
     const uint32_t row = a.first_row + t.group;
-    const uint32_t n = n_index_rows(a.batch, row);
-    const uint32_t first = t.group_y * kKeyTile;
-    if (n <= a.capacity || first >= n) return;
     const uint32_t n_keys = smaller(kKeyTile, n - first);
     const PagedRowsArgs rows = a.batch.history[a.batch.row_segment[row]].indexer;
     const uint32_t stride = a.head_dim + 1;
@@ -56,6 +54,12 @@ DS4_KERNEL(index_scores, IndexScoresArgs, IndexScoresShared) {
     float total = 0;
     for (uint32_t i = 0; i < t.n_simds; ++i) total += s.sums[i * kKeyTile + t.index];
     a.scores[static_cast<int64_t>(t.group) * a.stride + first + t.index] = total;
+}
+
+DS4_KERNEL(index_scores, IndexScoresArgs, IndexScoresShared) {
+    const uint32_t n = n_index_rows(a.batch, a.first_row + t.group);
+    const uint32_t first = t.group_y * kKeyTile;
+    if (n > a.capacity && first < n) score_tile(t, a, n, first, s);
 }
 
 constexpr uint32_t kBins = 256;
@@ -114,18 +118,17 @@ DS4_FN uint32_t find_threshold(Thread t, const DS4_GLOBAL float* scores, uint32_
     return prefix;
 }
 
-// A group of kBins threads per row.
-DS4_KERNEL(select_rows, SelectArgs, SelectShared) {
-    const uint32_t row = a.first_row + t.group;
-    const uint32_t n = n_index_rows(a.batch, row);
-    DS4_GLOBAL int32_t* list = a.rows + static_cast<int64_t>(row) * a.capacity;
-    if (t.index == 0) a.count[row] = static_cast<int32_t>(smaller(n, a.capacity));
-    if (n <= a.capacity) {
-        for (uint32_t i = t.index; i < n; i += t.n_threads) list[i] = static_cast<int32_t>(i);
-        return;
-    }
-    const DS4_GLOBAL float* scores = a.scores + static_cast<int64_t>(t.group) * a.stride;
-    uint32_t n_equal_kept = a.capacity;
+// All of n rows.
+DS4_FN void select_all(Thread t, uint32_t n, DS4_GLOBAL int32_t* list, DS4_GLOBAL int32_t* count) {
+    if (t.index == 0) *count = static_cast<int32_t>(n);
+    for (uint32_t i = t.index; i < n; i += t.n_threads) list[i] = static_cast<int32_t>(i);
+}
+
+// The best `capacity` of n > capacity rows, by a group of kBins threads.
+DS4_FN void select_best(Thread t, const DS4_GLOBAL float* scores, uint32_t n, uint32_t capacity,
+                        DS4_GLOBAL int32_t* list, DS4_GLOBAL int32_t* count, DS4_SHARED SelectShared& s) {
+    if (t.index == 0) *count = static_cast<int32_t>(capacity);
+    uint32_t n_equal_kept = capacity;
     const uint32_t threshold = find_threshold(t, scores, n, n_equal_kept, s);
 
     uint32_t n_above = 0;  // so far
@@ -156,6 +159,44 @@ DS4_KERNEL(select_rows, SelectArgs, SelectShared) {
         }
         group_barrier(t);
     }
+}
+
+DS4_KERNEL(select_rows, SelectArgs, SelectShared) {
+    const uint32_t row = a.first_row + t.group;
+    const uint32_t n = n_index_rows(a.batch, row);
+    DS4_GLOBAL int32_t* list = a.rows + static_cast<int64_t>(row) * a.capacity;
+    if (n <= a.capacity) return select_all(t, n, list, a.count + row);
+    select_best(t, a.scores + static_cast<int64_t>(t.group) * a.stride, n, a.capacity, list, a.count + row,
+                s);
+}
+
+struct IndexSelectShared {
+    IndexScoresShared scores;
+    SelectShared select;
+    SharedArray<uint32_t, 1> arrived;  // before this group
+};
+
+DS4_KERNEL(index_select, IndexSelectArgs, IndexSelectShared) {
+    const uint32_t row = a.scores.first_row + t.group;
+    const uint32_t capacity = a.scores.capacity;
+    const uint32_t n = n_index_rows(a.scores.batch, row);
+    const uint32_t first = t.group_y * kKeyTile;
+    DS4_GLOBAL int32_t* list = a.rows + static_cast<int64_t>(row) * capacity;
+    if (n <= capacity) {
+        if (t.group_y == 0) select_all(t, n, list, a.count + row);
+        return;
+    }
+    if (first >= n) return;
+    score_tile(t, a.scores, n, first, s.scores);
+    device_fence(t);
+    group_barrier(t);
+    if (t.index == 0) s.arrived[0] = atomic_add(a.arrived[t.group], 1u);
+    group_barrier(t);
+    if (s.arrived[0] + 1 != (n + kKeyTile - 1) / kKeyTile) return;
+    device_fence(t);
+    if (t.index == 0) a.arrived[t.group] = 0;
+    select_best(t, a.scores.scores + static_cast<int64_t>(t.group) * a.scores.stride, n, capacity, list,
+                a.count + row, s.select);
 }
 
 }  // namespace ds4::gpu::DS4_DIALECT
