@@ -199,6 +199,12 @@ class Backend {
         rms_norm(x, norm, x.width, eps, x);
         for (const Product& p : products) matmul(p.w, x, p.y);
     }
+    // y = w_b (w_a x), w_a in groups as grouped_matmul has it; `between` (n, w_a.n_out) is scratch.
+    virtual void low_rank_matmul(const Matrix& w_a, std::int64_t n_groups, const Matrix& w_b, Rows x,
+                                 Rows between, Rows y) {
+        grouped_matmul(w_a, n_groups, x, between);
+        matmul(w_b, between, y);
+    }
     // Adds x (n, w) to each w-wide slice of y (n, s * w).
     virtual void add(Rows x, Rows y) = 0;
     // best[r]: where the first of row r's largest values is; 0 if all are -infinity or NaN. best (n)

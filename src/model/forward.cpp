@@ -92,8 +92,7 @@ void Block::attention(const LayerWeights& layer, const BatchRows& batch,
     backend_.rope(rotation, batch.positions, d, true, heads);
 
     const Rows out_low = Workspace::take(work.out_low, n);
-    backend_.grouped_matmul(w.out_a, config_.out_groups, heads, out_low);
-    backend_.matmul(w.out_b, out_low, y);
+    backend_.low_rank_matmul(w.out_a, config_.out_groups, w.out_b, heads, out_low, y);
 }
 
 // Whether the indexer has to choose: while no query sees more rows than it may select, all are selected and

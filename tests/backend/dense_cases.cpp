@@ -43,6 +43,22 @@ Outputs grouped_matmul(Device& device, Random& random, Type type, bool whole_til
     return {{"y", device.download(y), kF32}};
 }
 
+// A last bit of what is between may turn a code of it.
+constexpr Tolerance kInt8Between{.typical = 0.04};
+
+// Flash's shape in small: the first result is rounded on its way.
+Outputs low_rank_matmul(Device& device, Random& random, Type type) {
+    const std::int64_t n_groups = random.integer(1, 4), n = random.integer(1, 40);
+    const std::int64_t n_in = 64 * random.integer(1, 6), width = 256 * n_groups,
+                       n_out = random.integer(1, 90);
+    const Matrix w_a = device.grouped_matrix(random, type, n_groups, width, n_in);
+    const Matrix w_b = device.matrix(random, type, n_out, width);
+    const Rows x = device.rows(random.int8_exact(n * n_groups * n_in), n_groups * n_in);
+    const Rows y = device.result(n, n_out);
+    device.backend().low_rank_matmul(w_a, n_groups, w_b, x, device.result(n, width), y);
+    return {{"y", device.download(y), type == Type::q8_0 ? kInt8Between : kF32}};
+}
+
 // Factors of the norm that keep the activations such that int8 holds them exactly.
 Outputs norm_matmul(Device& device, Random& random, Type type, std::int64_t n) {
     const std::int64_t n_in = 256 * random.integer(1, 4), n_out = random.integer(1, 100);
@@ -293,6 +309,10 @@ std::vector<OpCase> dense_cases() {
     cases.push_back({"arg_max", 8, arg_max});
     cases.push_back({"arg_max_of_equals", 4, arg_max_of_equals});
     cases.push_back({"rms_norm_of_zero", 1, rms_norm_of_zero});
+    for (const Type type : {Type::q8_0, Type::f16}) {
+        cases.push_back({"low_rank_matmul_" + name_of(type), 3,
+                         [type](Device& d, Random& r) { return low_rank_matmul(d, r, type); }});
+    }
     for (const Type type : {Type::q8_0, Type::f16, Type::f32}) {
         cases.push_back({"norm_matmul_" + name_of(type), 3,
                          [type](Device& d, Random& r) { return norm_matmul(d, r, type, r.integer(1, 40)); }});

@@ -106,6 +106,10 @@ class GpuBackend final : public Backend {
     void grouped_matmul(const Matrix& w, std::int64_t n_groups, Rows x, Rows y) override {
         record([&] { return ops::Matmul{w, n_groups, x, y}; });
     }
+    void low_rank_matmul(const Matrix& w_a, std::int64_t n_groups, const Matrix& w_b, Rows x, Rows between,
+                         Rows y) override {
+        record([&] { return ops::LowRankMatmul{w_a, n_groups, w_b, x, between, y}; });
+    }
     void norm_matmul(Rows x, const Vector& norm, float eps, std::span<const Product> products) override {
         for (const Product& p : products) {
             record([&] { return ops::Matmul{p.w, 1, x, p.y, norm, eps}; });

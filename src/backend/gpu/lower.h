@@ -60,6 +60,7 @@ class Lowering {
 
     void lower(const ops::RowRun& op);
     void lower(const ops::Matmul& op);
+    void lower(const ops::LowRankMatmul& op);
     void lower(const ops::RmsNorm& op);
     void lower(const ops::Add& op);
     void lower(const ops::ArgMax& op);
@@ -103,6 +104,8 @@ class Lowering {
     void multiply_pending();
     void multiply_generated(const PendingProducts& p, std::int64_t first, std::int64_t n);
     void multiply_prompt(const PendingProducts& p, std::int64_t first, std::int64_t n);
+    void low_rank_generated(const ops::LowRankMatmul& op, std::int64_t first, std::int64_t n);
+    void low_rank_prompt(const ops::LowRankMatmul& op, std::int64_t first, std::int64_t n);
 
     // ---- experts (lower_experts.cpp)
 

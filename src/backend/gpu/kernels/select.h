@@ -2,6 +2,7 @@
 
 #include "backend/gpu/args.h"
 #include "backend/gpu/kernels/kv_rows.h"
+#include "backend/gpu/kernels/ordered.h"
 
 // The indexer's choice of compressed rows, model.md 8. Scores of a bounded number of batch rows at a time go
 // through memory; the top is found by a radix select over them, then one pass in row order keeps what is
@@ -69,12 +70,6 @@ struct SelectShared {
     SharedArray<uint32_t, kMaxSimds> above, equal;
     SharedArray<uint32_t, 2> found;  // bin, keys above it
 };
-
-// Orders like the float; a score is never -0, for its sum starts at 0.
-DS4_FN uint32_t ordered(float score) {
-    const uint32_t bits = as_uint(score);
-    return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-}
 
 // Finds the bin that holds the key of rank `wanted` (from 1) counted from the top, by SIMD-group 0, eight
 // bins a lane.
