@@ -281,8 +281,8 @@ struct IndexSelectArgs {
     DS4_GLOBAL uint32_t* arrived;  // (rows) groups that have scored; 0 before and after the launch
 };
 
-// model.md 6. Grid of the whole form: (n * head tiles); of the split form: (n * head tiles, pieces); of the
-// merge: (n * head tiles)
+// model.md 6. Rows [first_row, first_row + n_rows) of the batch. Grid of the whole form: (n_rows * head
+// tiles); of the split form: (n_rows * head tiles, pieces); of the merge: (n_rows * head tiles)
 struct AttentionArgs {
     BatchArgs batch;
     const DS4_GLOBAL float* q;        // (n, n_heads * head_dim)
@@ -291,7 +291,8 @@ struct AttentionArgs {
     const DS4_GLOBAL int32_t* list;   // (n, capacity) selected rows; null: all that exist
     const DS4_GLOBAL int32_t* count;  // (n)
     DS4_GLOBAL float* out;            // (n, n_heads * head_dim)
-    DS4_GLOBAL float* partial;        // (n, n_heads, n_pieces, head_dim + 2); split form only
+    DS4_GLOBAL float* partial;        // (n_rows, n_heads, n_pieces, head_dim + 2); split form only
+    uint32_t first_row, n_rows;
     uint32_t capacity, n_heads, head_dim;
     uint32_t window, ratio;  // ratio 0: no compressed rows
     uint32_t n_pieces;
@@ -301,7 +302,7 @@ struct AttentionArgs {
     float direction;                      // as in RopeArgs
     const DS4_GLOBAL int32_t* positions;  // (n)
     const DS4_GLOBAL float* frequency;    // (n_dims / 2)
-    // attention_merge: n groups more, which do what store_window does.
+    // attention_merge: n_rows groups more, which do what store_window does.
     uint32_t stores_window;
 };
 
