@@ -157,10 +157,8 @@ DS4_DEVICE void load_piece(const Visible& v, uint32_t piece, Tile<heads>& s) {
     __syncthreads();
 #pragma unroll 1
     for (uint32_t key = warp * kOfWarp; key < (warp + 1) * kOfWarp; key += kAtOnce) {
-        const uint8_t* rows[kAtOnce];
-#pragma unroll
-        for (uint32_t r = 0; r < kAtOnce; ++r) rows[r] = s.rows[key + r];
-        load_keys(v, first + key, rows, key, s.keys);
+        load_keys<kAtOnce>(
+            v, first + key, [&](uint32_t r) { return s.rows[key + r]; }, key, s.keys);
     }
     __syncthreads();
 }

@@ -15,8 +15,6 @@ namespace {
 constexpr uint32_t kHeads = 64;  // of a block
 constexpr uint32_t kBlockThreads = 512, kMultiplying = 256, kLoadingWarps = 8;
 constexpr uint32_t kBuffers = 2;
-constexpr uint32_t kColumnBytes = 128 * 64;  // 64 dims of 64 rows
-constexpr uint32_t kColumns = kDims / 64;
 
 // Barriers of warps; 0 is the block's.
 enum Barrier : uint32_t { kMultipliers = 1, kFull, kEmpty = kFull + kBuffers };
@@ -51,10 +49,9 @@ DS4_DEVICE void load_pieces(const Visible& v, Room& s) {
         if (piece >= kBuffers) named_barrier(kEmpty + buffer, kBlockThreads);
 #pragma unroll 1
         for (uint32_t key = 0; key < kOfWarp; key += kAtOnce) {
-            const uint8_t* rows[kAtOnce];
-#pragma unroll
-            for (uint32_t r = 0; r < kAtOnce; ++r) rows[r] = row_of_lane(mine, key + r);
-            load_keys(v, first + key, rows, first_key + key, s.keys[buffer]);
+            load_keys<kAtOnce>(
+                v, first + key, [&](uint32_t r) { return row_of_lane(mine, key + r); }, first_key + key,
+                s.keys[buffer]);
         }
         copy_engine_fence();
         named_arrive(kFull + buffer, kBlockThreads);
@@ -67,6 +64,7 @@ DS4_DEVICE void load_pieces(const Visible& v, Room& s) {
 
 // Scores of 16 heads of this warp and 32 keys of its warpgroup.
 DS4_DEVICE void score(const uint8_t* keys, const uint8_t* queries, float (&c)[4][4]) {
+    constexpr uint32_t kColumns = kDims / 64, kColumnBytes = 128 * kPiece;
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const uint32_t head = 16 * (warp % 4) + lane % 16;
     const uint8_t* own_keys = keys + warp / 4 * (32 * 128);

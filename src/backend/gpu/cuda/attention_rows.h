@@ -56,15 +56,15 @@ DS4_DEVICE bool old_rows(const AttentionArgs& a, const Visible& v, uint32_t firs
 }
 
 // n rows of one kind at a time, so that their loads are in flight together.
-template <class Raw, uint32_t n, class Load>
-DS4_DEVICE void load_alike(const uint8_t* const (&rows)[n], uint32_t key, uint8_t* keys,
-                           const Load& load_group) {
+template <class Raw, uint32_t n, class Row, class Load>
+DS4_DEVICE void load_alike(const Row& row, uint32_t key, uint8_t* keys, const Load& load_group) {
     const uint32_t lane = threadIdx.x % 32;
     Raw raw[n][2];
 #pragma unroll
     for (uint32_t r = 0; r < n; ++r) {
+        const uint8_t* from = row(r);
 #pragma unroll
-        for (uint32_t j = 0; j < 2; ++j) raw[r][j] = load_group(rows[r], lane + 32 * j);
+        for (uint32_t j = 0; j < 2; ++j) raw[r][j] = load_group(from, lane + 32 * j);
     }
 #pragma unroll
     for (uint32_t r = 0; r < n; ++r) {
@@ -75,33 +75,33 @@ DS4_DEVICE void load_alike(const uint8_t* const (&rows)[n], uint32_t key, uint8_
 }
 
 // Not inlined: formats that are rare, and a lot of code.
-__device__ __noinline__ uint4 any_halves(KvFormatArgs f, bool is_raw, const uint8_t* row,
-                                         uint32_t group) {
+__device__ __noinline__ uint4 any_halves(KvFormatArgs f, bool is_raw, const uint8_t* row, uint32_t group) {
     if (row == nullptr) return make_uint4(0, 0, 0, 0);
     return is_raw ? halves_of(load_plain_group(row, group)) : stored_halves(f, row, group);
 }
 
 // Rows i .. i + n - 1 of the list become keys key .. key + n - 1 of a piece, by a warp; those that are not
-// there are 0.
-template <uint32_t n>
-DS4_DEVICE void load_keys(const Visible& v, uint32_t i, const uint8_t* const (&rows)[n], uint32_t key,
-                          uint8_t* keys) {
+// there are 0. row(r): where row i + r is.
+template <uint32_t n, class Row>
+DS4_DEVICE void load_keys(const Visible& v, uint32_t i, const Row& row, uint32_t key, uint8_t* keys) {
+    constexpr uint32_t kTail = 64;  // of the rows that are FP8; others of that kind are rare
     const KvFormatArgs& format = v.compressed.format;
     if (i + n <= v.n_raw) {
-        load_alike<PlainGroup>(
-            rows, key, keys, [](const uint8_t* row, uint32_t group) { return load_plain_group(row, group); });
-    } else if (i >= v.n_raw && i + n <= v.n && format.code == kKvFp8) {
-        const uint32_t n_codes = format.width - format.n_tail;
-        load_alike<PackedGroup>(rows, key, keys, [&](const uint8_t* row, uint32_t group) {
-            return load_fp8_group(n_codes, row, group);
+        load_alike<PlainGroup, n>(row, key, keys, [](const uint8_t* from, uint32_t group) {
+            return load_plain_group(from, group);
+        });
+    } else if (i >= v.n_raw && i + n <= v.n && format.code == kKvFp8 && format.n_tail == kTail) {
+        load_alike<PackedGroup, n>(row, key, keys, [](const uint8_t* from, uint32_t group) {
+            return load_fp8_group(kDims - kTail, from, group);
         });
     } else {
-#pragma unroll
+#pragma unroll 1
         for (uint32_t r = 0; r < n; ++r) {
+            const uint8_t* from = row(r);
 #pragma unroll 1
             for (uint32_t group = threadIdx.x % 32; group < kGroups; group += 32) {
                 store16(keys + place_of<kPiece>(key + r, group),
-                        any_halves(format, i + r < v.n_raw, rows[r], group));
+                        any_halves(format, i + r < v.n_raw, from, group));
             }
         }
     }
