@@ -285,10 +285,12 @@ struct IndexSelectArgs {
 // tiles); of the split form: (n_rows * head tiles, pieces); of the merge: (n_rows * head tiles)
 struct AttentionArgs {
     BatchArgs batch;
-    const DS4_GLOBAL float* q;        // (n, n_heads * head_dim)
-    const DS4_GLOBAL float* kv;       // (n, head_dim), raw rows of the batch
-    const DS4_GLOBAL float* sinks;    // (n_heads)
-    const DS4_GLOBAL int32_t* list;   // (n, capacity) selected rows; null: all that exist
+    const DS4_GLOBAL float* q;      // (n, n_heads * head_dim)
+    const DS4_GLOBAL float* kv;     // (n, head_dim), raw rows of the batch
+    const DS4_GLOBAL float* sinks;  // (n_heads)
+    // (n, capacity) selected rows; null: all that exist. Where it is not, the launch before the split form
+    // wrote it, and q, kv and the stored rows are older.
+    const DS4_GLOBAL int32_t* list;
     const DS4_GLOBAL int32_t* count;  // (n)
     DS4_GLOBAL float* out;            // (n, n_heads * head_dim)
     DS4_GLOBAL float* partial;        // (n_rows, n_heads, n_pieces, head_dim + 2); split form only

@@ -186,17 +186,25 @@ __global__ void __launch_bounds__(kThreads, 2) split_kernel(const __grid_constan
     Tile<kSplitHeads>& s = *reinterpret_cast<Tile<kSplitHeads>*>(shared);
     const uint32_t n_tiles = a.n_heads / kSplitHeads, of_launch = blockIdx.x / n_tiles, piece = blockIdx.y;
     const uint32_t row = a.first_row + of_launch, first_head = blockIdx.x % n_tiles * kSplitHeads;
-    // Rows of earlier steps need not be waited for.
     Visible v = known_rows(a, row);
-    const bool are_old = old_rows(a, v, piece * kPiece);
-    if (!are_old) wait_for_predecessor();
-    if (v.list != nullptr) v.n += are_old ? 0 : static_cast<uint32_t>(a.count[row]);
-    if (piece * kPiece < v.n) load_piece(v, piece, s);
+    const bool selected = v.list != nullptr, rows_are_there = rows_written(a, v, piece * kPiece);
+    const bool rows_first = rows_are_there && !selected;
+    // What the predecessor does not write need not wait for it.
+#pragma unroll 1
+    for (uint32_t i = 0; i < 2; ++i) {
+        const bool is_rows = (i == 0) == rows_first;
+        if (!(is_rows ? rows_are_there : selected)) wait_for_predecessor();
+        if (!is_rows) {
+            load_queries<kSplitHeads, kThreads>(
+                a.q + (static_cast<int64_t>(row) * a.n_heads + first_head) * kDims, s.queries);
+            continue;
+        }
+        if (selected && !rows_are_there) v.n += static_cast<uint32_t>(a.count[row]);
+        if (piece * kPiece < v.n) load_piece(v, piece, s);
+    }
     wait_for_predecessor();
     release_dependents();
     if (piece * kPiece >= v.n) return;
-    load_queries<kSplitHeads, kThreads>(a.q + (static_cast<int64_t>(row) * a.n_heads + first_head) * kDims,
-                                        s.queries);
     __syncthreads();
     weigh_piece(a, v, piece, s);
 
@@ -222,19 +230,24 @@ __global__ void __launch_bounds__(kThreads, 2) split_kernel(const __grid_constan
 
 // A thread has two dims. Grid: (n * n_heads, and n if it stores the window)
 __global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__ AttentionArgs a) {
-    wait_for_predecessor();
-    release_dependents();
     const uint32_t row = a.first_row + blockIdx.x / a.n_heads, head = blockIdx.x % a.n_heads;
     if (row >= a.first_row + a.n_rows) {
+        wait_for_predecessor();
+        release_dependents();
         store_window_row(this_thread(), a.batch, a.kv, a.first_row + blockIdx.x - a.n_rows * a.n_heads,
                          kDims);
         return;
     }
-    const Visible v = visible_rows(a, row);
-    const uint32_t n_pieces = (v.n + kPiece - 1) / kPiece;
-    const float* from = a.partial + static_cast<int64_t>(blockIdx.x) * a.n_pieces * (kDims + 2);
+    // A selection is older than the predecessor.
+    const uint32_t n_pieces = (visible_rows(a, row).n + kPiece - 1) / kPiece;
+    const uint32_t dim = 2 * threadIdx.x, n_plain = kDims - a.n_dims;
+    Turn turn{1, 0};
+    if (dim >= n_plain) turn = turn_of_pair(a, row, (dim - n_plain) / 2);
     float top = a.sinks[head] * kLog2E, sum = 1;  // the sink is a score without a value
     float2 all = make_float2(0, 0);
+    const float* from = a.partial + static_cast<int64_t>(blockIdx.x) * a.n_pieces * (kDims + 2);
+    wait_for_predecessor();
+    release_dependents();
 #pragma unroll 8
     for (uint32_t piece = 0; piece < n_pieces; ++piece, from += kDims + 2) {
         const float2 one = reinterpret_cast<const float2*>(from)[threadIdx.x];
@@ -246,9 +259,6 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__
         sum = m.sum;
     }
     const float scale = 1.0f / sum;
-    const uint32_t dim = 2 * threadIdx.x, n_plain = kDims - a.n_dims;
-    Turn turn{1, 0};
-    if (dim >= n_plain) turn = turn_of_pair(a, row, (dim - n_plain) / 2);
     store_pair(all.x * scale, all.y * scale, dim >= n_plain ? &turn : nullptr,
                a.out + (static_cast<int64_t>(row) * a.n_heads + head) * kDims + dim);
 }

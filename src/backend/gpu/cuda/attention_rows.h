@@ -27,7 +27,7 @@ DS4_DEVICE void load_queries(const float* q, uint8_t* queries) {
 #pragma unroll 4
     for (uint32_t i = threadIdx.x; i < heads * kGroups; i += n_threads) {
         const float4* from = reinterpret_cast<const float4*>(q) + 2 * i;
-        store16(queries + place_of<heads>(i / kGroups, i % kGroups), halves_of(from[0], from[1]));
+        store16(queries + place_of<heads>(i / kGroups, i % kGroups), halves_of(__ldcg(from), __ldcg(from + 1)));
     }
 }
 
@@ -47,12 +47,14 @@ DS4_DEVICE const uint8_t* row_of(const Visible& v, uint32_t i) {
     return reinterpret_cast<const uint8_t*>(row);
 }
 
-// Whether the rows of a piece from `first` on are all known before a selection is, and of earlier steps.
-DS4_DEVICE bool old_rows(const AttentionArgs& a, const Visible& v, uint32_t first) {
-    const uint32_t end = v.list != nullptr ? first + kPiece : smaller(first + kPiece, v.n);
-    const uint32_t start = static_cast<uint32_t>(v.segment.start);
+// Whether the rows of a piece from `first` on are there before the predecessor has ended: without a selection
+// those of earlier steps, for the predecessor may write the others; with one, which is the predecessor, the
+// window.
+DS4_DEVICE bool rows_written(const AttentionArgs& a, const Visible& v, uint32_t first) {
+    if (v.list != nullptr) return first + kPiece <= v.n_raw;
+    const uint32_t end = smaller(first + kPiece, v.n), start = static_cast<uint32_t>(v.segment.start);
     if (first < v.n_raw && v.oldest + smaller(end, v.n_raw) > start) return false;
-    return end <= v.n_raw || (v.list == nullptr && end - v.n_raw <= start / a.ratio);
+    return end <= v.n_raw || end - v.n_raw <= start / a.ratio;
 }
 
 // n rows of one kind at a time, so that their loads are in flight together.

@@ -91,7 +91,7 @@ struct PlainGroup {
 };
 DS4_DEVICE PlainGroup load_plain_group(const uint8_t* row, uint32_t group) {
     const float4* from = reinterpret_cast<const float4*>(row) + 2 * group;
-    return {from[0], from[1]};
+    return {__ldcg(from), __ldcg(from + 1)};
 }
 DS4_DEVICE uint4 halves_of(const PlainGroup& g) {
     return halves_of(g.a, g.b);
