@@ -21,15 +21,15 @@ for source in src/backend/gpu/cuda/*.cu bench/gpu/*.cu \
     pids+=($!)
 done
 for pid in "${pids[@]}"; do wait "$pid"; done
-shared=("$build"/{rows,experts_gate_up,experts_down,repack,product,grouped,pairs,attention,attention_prompt,indexer,entries,support}.cu.o "$build/iq2_xxs.cpp.o")
-for program in matrix_bench product_bench attention_bench indexer_bench; do
+shared=("$build"/{rows,experts_gate_up,experts_down,repack,product,grouped,pairs,attention,attention_prompt,indexer,streams,streams_prompt,entries,support}.cu.o "$build/iq2_xxs.cpp.o")
+for program in matrix_bench product_bench attention_bench indexer_bench streams_bench graph_bench; do
     "$nvcc" -o "$build/$program" "${shared[@]}" "$build/$program.cu.o"
 done
-for name in rows experts_gate_up experts_down product grouped attention attention_prompt indexer; do
+for name in rows experts_gate_up experts_down product grouped attention attention_prompt indexer streams streams_prompt; do
     echo "$name: $(grep -o 'Used [0-9]* registers\|[0-9]* bytes spill stores\|C75[0-9]*' "$build/$name.cu.log" | paste -sd, -)"
 done
 failed=0
-for program in ${PROGRAMS:-attention_bench indexer_bench product_bench matrix_bench}; do
+for program in ${PROGRAMS:-graph_bench streams_bench indexer_bench attention_bench product_bench matrix_bench}; do
     "$build/$program" || failed=1
 done
 exit $failed

@@ -104,6 +104,8 @@ class Engine {
         // Tokens of an answer, as opposed to such of a prompt. A GPU multiplies the two kinds in different
         // orders of sums, so the same tokens of the same kinds give the same bits.
         bool is_generated = false;
+        // Session::best() will be asked for, and logits() hardly: they need not come from the device.
+        bool wants_best = false;
     };
     // Appends tokens to several sessions in one batch of at most max_batch rows; afterwards each session's
     // logits() are those after its last token. Which sessions share a step never changes a bit of any result.
@@ -148,12 +150,15 @@ class Session {
 
     // (vocab) after the last token; empty before the first.
     std::span<const float> logits() const;
+    // What sample() chooses from them at temperature 0; the session must not be empty.
+    TokenId best() const;
 
     struct AppendOptions {
         // Called after each chunk with the tokens done so far and the total. False stops there, cleanly.
         std::function<bool(std::int64_t done, std::int64_t total)> progress;
         Engine::RowLogits on_logits;
         bool is_generated = false;  // as in Engine::Work
+        bool wants_best = false;    // as in Engine::Work
     };
     // Prefill and decode alike. Throws ContextError naming both numbers if the tokens do not fit; nothing
     // changes. Returns the number of tokens appended (all, unless progress said stop).

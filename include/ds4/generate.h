@@ -28,10 +28,10 @@ struct Generated {
 };
 
 // Continues a session that has logits: samples, reports, appends, until something ends it. on_token gets each
-// token before it is appended, with the logits (vocab) it was chosen from; false ends there with the token
-// appended. The position that sampling depends on is the token's place in the session, so a replay gives the
-// same text.
+// token before it is appended, while the session's logits() are those it was chosen from; false ends there
+// with the token appended. The position that sampling depends on is the token's place in the session, so a
+// replay gives the same text.
 Generated generate(Session& session, const GenerateOptions& options,
-                   const std::function<bool(TokenId id, std::span<const float> logits)>& on_token);
+                   const std::function<bool(TokenId id)>& on_token);
 
 }  // namespace ds4

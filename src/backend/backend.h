@@ -39,6 +39,7 @@ struct BatchRows {
 struct Rope {
     const float* frequency = nullptr;  // (n_dims / 2), host memory
     std::int64_t n_dims = 0;           // rotated dims at the end of each head, in interleaved pairs
+    bool operator==(const Rope&) const = default;
 };
 
 // Hyper-connection parameters of one site, model.md 4.2. M = streams, E = hidden width.
@@ -50,6 +51,7 @@ struct HyperConnection {
     int sinkhorn_iterations = 0;
     float eps = 0;      // hc_eps
     float rms_eps = 0;  // of the unweighted norm over all streams
+    bool operator==(const HyperConnection&) const = default;
 };
 
 // The frontier of one compressor, model.md 7.1: per window slot the projected value and its pooling score
@@ -81,6 +83,7 @@ struct Compressor {
     float rms_eps = 0;
     enum class Finish { fp8, hadamard_fp4 } finish = Finish::fp8;  // the row's round trip, model.md 9
     bool rounding = true;  // false leaves the round trip out (tests, model.md D3)
+    bool operator==(const Compressor&) const = default;
 };
 
 // Which compressed rows each query sees: all that exist, or a list.
@@ -88,6 +91,7 @@ struct Selection {
     std::int32_t* rows = nullptr;   // (n_rows, capacity), ascending; nullptr: every row that exists
     std::int32_t* count = nullptr;  // (n_rows)
     std::int64_t capacity = 0;
+    bool operator==(const Selection&) const = default;
 };
 
 struct Attention {
@@ -96,6 +100,7 @@ struct Attention {
     std::int64_t window = 0;  // raw rows a query sees, itself included
     std::int64_t ratio = 0;   // 0: no compressed rows
     Vector sinks;             // (n_heads), raw logits
+    bool operator==(const Attention&) const = default;
 };
 
 // Routing of tokens to experts, model.md 10.
@@ -105,12 +110,14 @@ struct Router {
     bool normalise = true;               // norm_topk_prob
     Vector bias;                         // (n_experts), or absent in hash layers
     const std::int32_t* hash = nullptr;  // (vocab, n_used); hash layers only
+    bool operator==(const Router&) const = default;
 };
 
 struct Routing {
     std::int32_t* expert = nullptr;  // (n_rows, n_used)
     float* weight = nullptr;         // (n_rows, n_used)
     std::int64_t n_used = 0;
+    bool operator==(const Routing&) const = default;
 };
 
 // The routed experts of a layer, or its shared expert (a stack of one).
@@ -118,6 +125,7 @@ struct Experts {
     Matrix gate, up;  // stack of (F, E)
     Matrix down;      // stack of (E, F)
     float clamp = 0;  // swiglu_limit; <= 1e-6 means none
+    bool operator==(const Experts&) const = default;
 };
 
 struct DeviceMemory {
@@ -193,6 +201,8 @@ class Backend {
     }
     // Adds x (n, w) to each w-wide slice of y (n, s * w).
     virtual void add(Rows x, Rows y) = 0;
+    // best[r]: where the first of row r's largest values is; 0 if all are -infinity or NaN. best (n)
+    virtual void arg_max(Rows x, std::int32_t* best) = 0;
 
     // ---- streams (model.md 4.2). streams (n, M * E), stream-major
 

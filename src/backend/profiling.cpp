@@ -98,6 +98,10 @@ void ProfilingBackend::add(Rows x, Rows y) {
     measure("add", nullptr, work, [&] { backend_->add(x, y); });
 }
 
+void ProfilingBackend::arg_max(Rows x, std::int32_t* best) {
+    measure("best of rows", nullptr, Work{bytes_of(x)}, [&] { backend_->arg_max(x, best); });
+}
+
 void ProfilingBackend::embed(const Matrix& table, std::span<const TokenId> tokens, std::int64_t n_streams,
                              Rows streams) {
     const Work work{static_cast<double>(table.row_bytes * tokens.size()) + bytes_of(streams)};

@@ -49,6 +49,7 @@ class ProfilingBackend final : public Backend {
     void grouped_matmul(const Matrix& w, std::int64_t n_groups, Rows x, Rows y) override;
     void rms_norm(Rows x, const Vector& w, std::int64_t width, float eps, Rows y) override;
     void add(Rows x, Rows y) override;
+    void arg_max(Rows x, std::int32_t* best) override;
     void embed(const Matrix& table, std::span<const TokenId> tokens, std::int64_t n_streams,
                Rows streams) override;
     void hc_collapse(const HyperConnection& hc, Rows streams, Rows x, Rows post, Rows comb) override;

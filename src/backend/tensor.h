@@ -20,6 +20,7 @@ struct Rows {
 
     float* row(std::int64_t i) const { return data + i * width; }
     Rows slice(std::int64_t first, std::int64_t count) const { return {row(first), count, width}; }
+    bool operator==(const Rows&) const = default;
 };
 
 // A weight matrix, or a stack of equally shaped ones, in its stored format: y[o] = sum_i w[o][i] x[i].
@@ -38,6 +39,7 @@ struct Matrix {
     const std::byte* row(std::int64_t o) const { return data + static_cast<std::size_t>(o) * row_bytes; }
     Matrix member(std::int64_t s) const { return {row(s * n_out), type, n_in, n_out, 1, row_bytes, nullptr, 1}; }
     explicit operator bool() const { return data != nullptr || tiles != nullptr; }
+    bool operator==(const Matrix&) const = default;
 };
 
 // A small parameter vector (norms, biases, sinks), always f32.
@@ -46,6 +48,7 @@ struct Vector {
     std::int64_t n = 0;
 
     explicit operator bool() const { return data != nullptr; }
+    bool operator==(const Vector&) const = default;
 };
 
 // Stored rows of a list that grows in equal pages, so that appending moves nothing (design.md, idea 3). A

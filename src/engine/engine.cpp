@@ -62,6 +62,17 @@ std::optional<DevicePlan> make_plan(const gguf::File& file, const Config& config
                        static_cast<double>(memory->total));
 }
 
+// What allocates as planned. Somebody else may have taken the memory since the plan was made.
+template <class Allocate>
+auto as_planned(const std::optional<DevicePlan>& plan, const EngineOptions& options, Allocate allocate) {
+    try {
+        return allocate();
+    } catch (const DeviceMemoryError& error) {
+        if (!plan) throw;
+        throw DeviceMemoryError(std::string(error.what()) + "; planned: " + plan->text(options));
+    }
+}
+
 }  // namespace
 
 Engine::Impl::Running::Running(const Impl& engine)
@@ -69,8 +80,9 @@ Engine::Impl::Running::Running(const Impl& engine)
       profiler(engine.options.profile ? static_cast<ProfilingBackend*>(backend.get()) : nullptr),
       plan(make_plan(engine.file, engine.config, engine.layout, engine.options, *backend)),
       store(engine.file, *backend),
-      weights(store.load_trunk(engine.config)),
-      forward(*backend, engine.config, weights, engine.forward_options) {
+      weights(as_planned(plan, engine.options, [&] { return store.load_trunk(engine.config); })),
+      forward(as_planned(plan, engine.options,
+                         [&] { return Forward(*backend, engine.config, weights, engine.forward_options); })) {
     if (profiler == nullptr) return;
     forward.probe = [this, &config = engine.config](std::int64_t layer, Rows) {
         profiler->enter(section_of(config, layer));
@@ -86,6 +98,7 @@ Engine::Impl::Impl(const EngineOptions& o)
       layout(config, config.ratios, forward_options.kv_format),
       running_or_null(std::make_unique<Running>(*this)),
       description(running_or_null->backend->description()),
+      has_device_memory(running_or_null->plan.has_value()),
       fingerprint(ds4::kv_fingerprint(file, forward_options)) {
     info.name = file.find_string("general.name").value_or(o.model.filename().string());
     info.vocab = config.vocab;
@@ -115,7 +128,7 @@ std::string Engine::backend_description() const {
     return impl_->description;
 }
 bool Engine::has_device_memory() const {
-    return impl_->running().backend->memory().has_value();
+    return impl_->has_device_memory;
 }
 bool Engine::has_tokenizer() const {
     return impl_->tokenizer.has_value();
@@ -218,14 +231,26 @@ void Engine::Impl::collect(std::span<const Work> work) {
 
 // The output matrix is the largest of all, so the sessions that want their last row only share one pass.
 void Engine::Impl::finish(std::span<const Work> work) {
+    clear_workspace(work);
+    const bool can_stay = static_cast<std::int64_t>(work.size()) <= Workspace::kHeadRows;
     last_rows.clear();
     for (std::size_t i = 0; i < work.size(); ++i) {
         const Segment& segment = segments[i];
         if (segment.n_rows == 0) continue;
-        std::vector<float>& logits = work[i].session->impl_->logits;
+        Session::Impl& session = *work[i].session->impl_;
+        std::vector<float>& logits = session.logits;
         logits.resize(static_cast<std::size_t>(config.vocab));
         if (work[i].on_logits == nullptr) {
-            last_rows.push_back({segment.first_row + segment.n_rows - 1, logits.data()});
+            HeadRow last{segment.first_row + segment.n_rows - 1, logits.data(), nullptr};
+            if (can_stay && work[i].wants_best) {
+                session.far_logits =
+                    running().forward.workspace().logits.row(static_cast<std::int64_t>(last_rows.size()));
+                session.has_left_logits = true;
+                far_sessions.push_back(&session);
+                last.host = nullptr;
+                last.best = &session.best.emplace();
+            }
+            last_rows.push_back(last);
             continue;
         }
         for (std::int64_t row = 0; row < segment.n_rows; ++row) {
@@ -237,6 +262,25 @@ void Engine::Impl::finish(std::span<const Work> work) {
     for (std::size_t i = 0; i < work.size(); ++i) {
         if (segments[i].n_rows != 0) work[i].session->impl_->mark_sometimes();
     }
+}
+
+void Engine::Impl::fetch_logits(Session::Impl& session) {
+    if (session.far_logits == nullptr) return;
+    running().backend->download(session.logits.data(), session.far_logits,
+                                session.logits.size() * sizeof(float));
+    session.far_logits = nullptr;
+    std::erase(far_sessions, &session);
+}
+
+void Engine::Impl::clear_workspace(std::span<const Work> work) {
+    for (const Work& w : work) {
+        if (w.tokens.empty()) continue;
+        Session::Impl& session = *w.session->impl_;
+        session.best.reset();
+        session.far_logits = nullptr;
+        std::erase(far_sessions, &session);
+    }
+    while (!far_sessions.empty()) fetch_logits(*far_sessions.back());
 }
 
 void Engine::step(std::span<const Work> work) {

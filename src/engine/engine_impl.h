@@ -40,6 +40,7 @@ struct Engine::Impl {
     KvLayout layout;
     std::unique_ptr<Running> running_or_null;  // nullptr: a restart has failed
     std::string description;                   // of the backend
+    bool has_device_memory;
     std::shared_ptr<KvMeter> meter = std::make_shared<KvMeter>(0);
     std::string fingerprint;
     ModelInfo info;
@@ -50,13 +51,18 @@ struct Engine::Impl {
     std::vector<std::int32_t> positions;
     std::vector<Segment> segments;
     std::vector<KvState*> states;
-    std::vector<HeadRow> last_rows;  // of the sessions that want no others
+    std::vector<HeadRow> last_rows;            // of the sessions that want no others
+    std::vector<Session::Impl*> far_sessions;  // whose logits are in the workspace
 
     Running& running() const;                                // throws DeviceError
     std::int64_t check_context(std::int64_t context) const;  // 0: the most there is
     void check_token(TokenId token) const;
     void check(std::span<const Work> work) const;
     void collect(std::span<const Work> work);
+    // Of a session that has left its logits in the workspace. Under step_mutex.
+    void fetch_logits(Session::Impl& session);
+    // The workspace is needed; the logits of these sessions are not.
+    void clear_workspace(std::span<const Work> work);
     // Leaves every session's logits as they are after its last token.
     void finish(std::span<const Work> work);
 };

@@ -1,9 +1,12 @@
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <numeric>
 
+#include "base/first_of_largest.h"
 #include "ds4/sampling.h"
 
 namespace ds4 {
@@ -15,20 +18,52 @@ float clean(float logit) {
     return std::isnan(logit) ? kNever : logit;
 }
 
-// The first of the largest; 0 if there is none. NaN is larger than nothing. Lanes side by side are what a
-// compiler makes vector code of.
 TokenId argmax(std::span<const float> logits) {
-    std::array<float, 16> lanes;
-    lanes.fill(kNever);
-    std::size_t i = 0;
-    for (; i + lanes.size() <= logits.size(); i += lanes.size()) {
-        for (std::size_t k = 0; k < lanes.size(); ++k)
-            lanes[k] = logits[i + k] > lanes[k] ? logits[i + k] : lanes[k];
+    return static_cast<TokenId>(first_of_largest(logits));
+}
+
+// e^x for kLeast <= x <= 0, to 1e-7 of it. Plain arithmetic, so that it has the same bits
+// everywhere and becomes vector code.
+constexpr float kLeast = -87.0F;
+float exp_below_zero(float x) {
+    constexpr float kLog2e = 1.44269504F, kLn2High = 0.693359375F, kLn2Low = -2.12194440e-4F;
+    constexpr float kShift = 12582912.0F;  // 1.5 * 2^23: a sum with it is rounded to an integer
+    const float shifted = x * kLog2e + kShift;
+    const float n = shifted - kShift;
+    const float r = (x - n * kLn2High) - n * kLn2Low;
+    float p = 1.0F / 720;
+    p = p * r + 1.0F / 120;
+    p = p * r + 1.0F / 24;
+    p = p * r + 1.0F / 6;
+    p = p * r + 0.5F;
+    p = p * r + 1.0F;
+    p = p * r + 1.0F;
+    const auto exponent = std::bit_cast<std::uint32_t>(shifted) << 23;  // n is in its lowest bits
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(p) + exponent);
+}
+
+// The sum of all weights relative to the best token's, to 1e-6 of it.
+double sum_of_weights(std::span<const float> logits, float top, float temperature) {
+    constexpr std::size_t kLanes = 16;
+    std::array<float, 32 * kLanes> weights;
+    const float scale = std::min(1 / temperature, 1e30F);
+    double total = 0;
+    for (std::size_t first = 0; first < logits.size(); first += weights.size()) {
+        const auto block = logits.subspan(first, std::min(weights.size(), logits.size() - first));
+        weights.fill(kLeast);
+        for (std::size_t i = 0; i < block.size(); ++i) {
+            const float x = (block[i] - top) * scale;
+            weights[i] = x > kLeast ? x : kLeast;  // NaN, too
+        }
+        // A loop of its own: where compilers see the constant they branch.
+        for (float& weight : weights) weight = exp_below_zero(weight);
+        std::array<float, kLanes> lanes{};
+        for (std::size_t i = 0; i < weights.size(); i += kLanes) {
+            for (std::size_t k = 0; k < kLanes; ++k) lanes[k] += weights[i + k];
+        }
+        for (const float lane : lanes) total += static_cast<double>(lane);
     }
-    float top = *std::max_element(lanes.begin(), lanes.end());
-    for (; i < logits.size(); ++i) top = logits[i] > top ? logits[i] : top;
-    if (top == kNever) return 0;
-    return static_cast<TokenId>(std::find(logits.begin(), logits.end(), top) - logits.begin());
+    return total;
 }
 
 std::uint64_t scramble(std::uint64_t x) {  // the finaliser of splitmix64
@@ -65,8 +100,16 @@ class Ranking {
     Ranking(std::span<const float> logits, double top, double depth) : logits_(logits), ids_(scratch().ids) {
         ids_.clear();
         ids_.reserve(logits.size());
-        for (std::size_t i = 0; i < logits.size(); ++i) {
-            if (static_cast<double>(logits[i]) - top >= depth) ids_.push_back(static_cast<TokenId>(i));
+        constexpr std::size_t kBlock = 64;
+        for (std::size_t first = 0; first < logits.size(); first += kBlock) {
+            const auto block = logits.subspan(first, std::min(kBlock, logits.size() - first));
+            float best = kNever;
+            for (const float l : block) best = l > best ? l : best;
+            if (!(static_cast<double>(best) - top >= depth)) continue;
+            for (std::size_t i = 0; i < block.size(); ++i) {
+                if (static_cast<double>(block[i]) - top >= depth)
+                    ids_.push_back(static_cast<TokenId>(first + i));
+            }
         }
     }
 
@@ -125,13 +168,16 @@ TokenId sample(std::span<const float> logits, const Sampling& s, std::int64_t po
     std::size_t n = ranking.size();
     if (has_top_k) n = std::min(n, static_cast<std::size_t>(s.top_k));
 
+    // Where nothing is cut, only the beginning of the ranking up to the token that is drawn is looked at.
+    const bool is_whole = !has_top_k && !has_top_p && s.min_p <= 0;
     double total = 0;
     if (has_top_p && has_top_k) {
         for (std::size_t i = 0; i < n; ++i) total += weight(ranking[i]);
-    } else if (has_top_p) {
-        for (std::size_t i = 0; i < logits.size(); ++i) total += weight(static_cast<TokenId>(i));
+    } else if (has_top_p || is_whole) {
+        total = sum_of_weights(logits, static_cast<float>(top), s.temperature);
     }
     const double nucleus = static_cast<double>(s.top_p) * total;
+    const double draw = uniform(s.seed, position);
     std::vector<double>& cumulative = scratch().cumulative;  // of the kept tokens
     cumulative.clear();
     cumulative.reserve(logits.size());
@@ -140,9 +186,10 @@ TokenId sample(std::span<const float> logits, const Sampling& s, std::int64_t po
         const double w = weight(ranking[i]);
         if (w == 0 || (i > 0 && w < static_cast<double>(s.min_p))) break;
         cumulative.push_back(sum += w);
+        if (is_whole && sum > draw * total) return ranking[i];
         if (has_top_p && sum >= nucleus) break;
     }
-    const double target = uniform(s.seed, position) * sum;
+    const double target = draw * sum;
     const auto hit = std::upper_bound(cumulative.begin(), cumulative.end(), target);
     const auto rank = std::min(static_cast<std::size_t>(hit - cumulative.begin()), cumulative.size() - 1);
     return ranking[rank];

@@ -17,7 +17,26 @@ std::int64_t Session::context() const {
     return impl_->context;
 }
 std::span<const float> Session::logits() const {
+    impl_->fetch_logits();
     return impl_->logits;
+}
+
+TokenId Session::best() const {
+    return impl_->best ? *impl_->best : sample(logits(), Sampling{.temperature = 0}, 0);
+}
+
+void Session::Impl::fetch_logits() {
+    if (!has_left_logits) return;
+    const std::lock_guard lock(engine.impl_->step_mutex);
+    engine.impl_->fetch_logits(*this);
+}
+
+void Session::Impl::forget_logits() {
+    best.reset();
+    if (!has_left_logits) return;
+    const std::lock_guard lock(engine.impl_->step_mutex);
+    far_logits = nullptr;
+    std::erase(engine.impl_->far_sessions, this);
 }
 
 std::span<const CheckpointPtr> Session::points() const {
@@ -43,7 +62,9 @@ void Session::Impl::mark_sometimes() {
     const std::int64_t last = points.empty() ? 0 : points.back()->n_tokens();
     const std::int64_t n = kv->n_tokens();
     const bool is_cheap = n % kCheapPoint == 0;
-    if (n - last >= (is_cheap ? kPointTokens : kMostPointTokens)) mark();
+    if (n - last < (is_cheap ? kPointTokens : kMostPointTokens)) return;
+    engine.impl_->fetch_logits(*this);
+    mark();
 }
 
 void Session::Impl::mark() {
@@ -74,6 +95,7 @@ void Session::Impl::thin_points(std::size_t n) {
 }
 
 CheckpointPtr Session::mark() {
+    impl_->fetch_logits();
     impl_->mark();
     return n_tokens() == 0 ? nullptr : impl_->points.back();
 }
@@ -90,9 +112,9 @@ std::int64_t Session::append(std::span<const TokenId> tokens, const AppendOption
     if (total > 1) mark();
     while (done < total) {
         const std::int64_t n = std::min(total - done, impl_->engine.max_batch());
-        const Engine::Work work{this,
-                                tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n)),
-                                options.on_logits ? &options.on_logits : nullptr, options.is_generated};
+        const Engine::Work work{
+            this, tokens.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n)),
+            options.on_logits ? &options.on_logits : nullptr, options.is_generated, options.wants_best};
         impl_->engine.step({&work, 1});
         done += n;
         if (options.progress && !options.progress(done, total)) break;
@@ -108,6 +130,7 @@ std::int64_t Session::rewind(std::int64_t n) {
     if (n == n_tokens() && n > 0) return n;  // an empty one may hold what a failed step has left
     auto& points = impl_->points;
     while (!points.empty() && points.back()->n_tokens() > n) points.pop_back();
+    impl_->forget_logits();
     if (points.empty()) {
         impl_->kv->clear();
         impl_->logits.clear();

@@ -47,7 +47,7 @@ std::int64_t index_words(const Config& c) {
 std::size_t Workspace::bytes_for(const Config& config, std::int64_t max_rows) {
     std::int64_t words = index_words(config);
     for (const Buffer& b : buffers(config)) words += b.width;
-    const std::int64_t head = std::min(max_rows, kHeadRows) * config.vocab;
+    const std::int64_t head = std::min(max_rows, kHeadRows) * (config.vocab + 1);
     return static_cast<std::size_t>(max_rows * words + head) * sizeof(float);
 }
 
@@ -58,6 +58,7 @@ Workspace::Workspace(const Config& c, Backend& backend, std::int64_t max_rows)
     };
     for (const Buffer& b : buffers(c)) this->*b.rows = rows(max_rows, b.width);
     logits = rows(std::min(max_rows, kHeadRows), c.vocab);
+    best = static_cast<std::int32_t*>(allocate(logits.n, sizeof(std::int32_t)));
     selection.capacity = c.index_top_k;
     selection.rows = static_cast<std::int32_t*>(allocate(max_rows * c.index_top_k, sizeof(std::int32_t)));
     selection.count = static_cast<std::int32_t*>(allocate(max_rows, sizeof(std::int32_t)));

@@ -67,7 +67,8 @@ class GenerationJob : public Job {
     std::int64_t fork_point(std::int64_t n_prompt) const override;
     void on_start(std::int64_t n_prompt, std::int64_t n_cached) override;
     void on_prefill(std::int64_t n_done) override;
-    std::span<const TokenId> next(std::span<const float> logits, std::int64_t position) override;
+    std::span<const TokenId> next(const Session& session) override;
+    bool wants_best() const override { return turn_->wants_best(); }
     bool is_in_call_block() const override { return turn_->is_in_call_block(); }
     void on_context_full() override;
     bool starts_another() override;

@@ -55,9 +55,11 @@ class Job {
     virtual void on_start(std::int64_t n_prompt, std::int64_t n_cached) = 0;
     // So many tokens of the prompt are computed.
     virtual void on_prefill(std::int64_t n_done) = 0;
-    // What comes after `position` tokens, given the logits (vocab) there. Empty: the answer is over. Valid
-    // until the next call.
-    virtual std::span<const TokenId> next(std::span<const float> logits, std::int64_t position) = 0;
+    // What comes after the session's tokens, given its logits. Empty: the answer is over. Valid until the
+    // next call.
+    virtual std::span<const TokenId> next(const Session& session) = 0;
+    // next() will ask for Session::best() at most.
+    virtual bool wants_best() const = 0;
     virtual bool is_in_call_block() const = 0;
     // The session is full.
     virtual void on_context_full() = 0;

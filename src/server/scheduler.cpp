@@ -14,6 +14,9 @@ using Clock = std::chrono::steady_clock;
 // How old the status of a running job may be.
 constexpr std::chrono::milliseconds kStatusInterval{50};
 
+constexpr std::chrono::milliseconds kLongestRestartWait{60'000};
+constexpr std::chrono::milliseconds kLongestMemoryWait{300'000};
+
 ApiError shutting_down() {
     return {ErrorKind::unavailable, "The server is shutting down. Try again later."};
 }
@@ -42,7 +45,9 @@ Scheduler::Scheduler(Engine& engine, const SchedulerOptions& options, Checkpoint
       options_(options),
       checkpointer_(checkpointer),
       on_step_(std::move(on_step)),
-      kv_limit_(options.kv_bytes) {
+      kv_limit_(options.kv_bytes),
+      shortages_(options.memory_wait, kLongestMemoryWait),
+      restarts_(options.restart_wait, kLongestRestartWait) {
     const std::size_t least = engine.kv_bytes_for(options.context);
     if (options.kv_bytes < least) {
         throw Error("--kv-ram-mb " + megabytes(options.kv_bytes) + " holds no session of --ctx " +
@@ -147,6 +152,7 @@ bool Scheduler::turn() {
     drop_cancelled();
     take_readings();
     release_followers();
+    raise_limit();
     resume_stalled();
     admit();
     publish_status_sometimes();

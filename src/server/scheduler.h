@@ -14,6 +14,7 @@
 
 #include "ds4/engine.h"
 #include "server/api_error.h"
+#include "server/backoff.h"
 #include "server/checkpointer.h"
 #include "server/conversations.h"
 #include "server/job.h"
@@ -28,8 +29,13 @@ struct SchedulerOptions {
     std::chrono::milliseconds max_step{
         500};                  // aim for a step with prefill in it: a cancelled job goes within it
     std::size_t kv_bytes = 0;  // of all KV state in memory; at least one whole session's
-    // Before the second try to restart a GPU that has failed; doubles with every other, up to a minute.
+    // Before the second try to restart a GPU that has failed, or the first where it was restarted a moment
+    // ago; doubles with every other, up to a minute.
     std::chrono::milliseconds restart_wait{1000};
+    // How long the size of a GPU that was full is believed; doubles if it was right, up to five minutes.
+    std::chrono::milliseconds memory_wait{10'000};
+    // Of these waits. Any clock that does not go back.
+    std::function<Backoff::Clock::time_point()> now = Backoff::Clock::now;
 };
 
 // Whether the engine works. A GPU that fails is restarted; `down`: that did not work and is tried again.
@@ -141,6 +147,8 @@ class Scheduler {
     void fit_into_memory(std::vector<Engine::Work>& work);
     std::unique_ptr<Session> make_session(std::span<const CheckpointPtr> points);
     void step_in_memory(std::vector<Engine::Work>& work);
+    void lower_limit();
+    void raise_limit();
 
     // ---- scheduler_steps.cpp
     // The token of this slot's next step; empty: there is none now.
@@ -171,7 +179,9 @@ class Scheduler {
     std::vector<Slot> slots_;
     ParkedConversations parked_;
     std::int64_t n_admitted_ = 0;
-    std::size_t kv_limit_;     // options_.kv_bytes, or what a GPU held when it was full
+    std::size_t kv_limit_;  // options_.kv_bytes, or what a GPU held when it was full
+    std::chrono::steady_clock::time_point lower_until_;  // kv_limit_
+    Backoff shortages_, restarts_;
     double prefill_rate_ = 0;  // rows per second, recent
     std::chrono::steady_clock::time_point published_;
     bool is_changed_ = true;  // a job came or went since

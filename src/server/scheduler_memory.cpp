@@ -123,10 +123,26 @@ void Scheduler::step_in_memory(std::vector<Engine::Work>& work) {
             return engine_.step(work);
         } catch (const DeviceMemoryError&) {
             if (free_something()) continue;
-            kv_limit_ = std::min(kv_limit_, engine_.kv_bytes());
+            lower_limit();
             if (!stall_youngest(work)) throw;
         }
     }
+}
+
+// So that nobody tries in vain. But what filled the GPU may have been the working memory of one large step,
+// or another program, so after a while somebody tries: that costs one answer a prefill.
+void Scheduler::lower_limit() {
+    kv_limit_ = std::min(kv_limit_, engine_.kv_bytes());
+    const auto now = options_.now();
+    if (now >= lower_until_) lower_until_ = now + shortages_.next(now);
+}
+
+void Scheduler::raise_limit() {
+    if (kv_limit_ == options_.kv_bytes) return;
+    const auto now = options_.now();
+    if (now < lower_until_) return;
+    kv_limit_ = options_.kv_bytes;
+    shortages_.works(now);
 }
 
 void Scheduler::resume_stalled() {

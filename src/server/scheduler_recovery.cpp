@@ -8,10 +8,6 @@
 namespace ds4::server {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-constexpr std::chrono::milliseconds kLongestWait{60'000};
-
 ApiError gpu_failed() {
     return {ErrorKind::unavailable, "The GPU failed and is being restarted. Try again."};
 }
@@ -28,21 +24,25 @@ void Scheduler::set_health(Health health) {
     health_ = health;
 }
 
-// Who runs is told to come again. Who waits in the queue waits on, but only for the first try: nobody knows
-// how long more take.
+// Who runs is told to come again. Who waits in the queue waits on, but only for a try that is made at once:
+// nobody knows how long more take. A GPU that opens and fails at its next step waits longer each time, too.
 void Scheduler::recover(const std::string& why) {
     log::error("GPU failed", {{"error", why}});
     set_health(Health::restarting);
     drop_sessions();
     publish_status();
-    const auto begin = Clock::now();
-    for (auto wait = options_.restart_wait; !try_restart(); wait = std::min(2 * wait, kLongestWait)) {
+    const auto begin = options_.now();
+    bool is_up = restarts_.is_fresh(begin) && try_restart();
+    while (!is_up) {
         set_health(Health::down);
         fail_queued(gpu_failed());
-        if (!sleep(wait)) return;
+        if (!sleep(restarts_.next(options_.now()))) return;
+        is_up = try_restart();
     }
+    const auto end = options_.now();
+    restarts_.works(end);
     set_health(Health::ok);
-    log::info("GPU restarted", {{"seconds", std::chrono::duration<double>(Clock::now() - begin).count()}});
+    log::info("GPU restarted", {{"seconds", std::chrono::duration<double>(end - begin).count()}});
     publish_status();
 }
 
@@ -67,6 +67,7 @@ bool Scheduler::try_restart() {
     try {
         engine_.restart();
         kv_limit_ = options_.kv_bytes;
+        lower_until_ = {};
         for (Slot& slot : slots_) slot.session = engine_.new_session(options_.context);
         return true;
     } catch (const std::exception& error) {

@@ -32,8 +32,7 @@ std::span<const TokenId> Scheduler::decode_token(Slot& slot) {
     while (slot.job != nullptr && !slot.is_prefilling()) {
         Session& session = *slot.session;
         const std::int64_t room = session.context() - session.n_tokens();
-        const auto tokens =
-            room > 0 ? slot.job->next(session.logits(), session.n_tokens()) : std::span<const TokenId>{};
+        const auto tokens = room > 0 ? slot.job->next(session) : std::span<const TokenId>{};
         if (room <= 0 || static_cast<std::int64_t>(tokens.size()) > room) {
             slot.job->on_context_full();
         } else if (tokens.size() == 1) {
@@ -55,7 +54,8 @@ void Scheduler::add_decode(std::vector<Engine::Work>& work) {
         if (!slot.is_active() || slot.is_prefilling()) continue;
         guarded(slot, [&] {
             const auto token = decode_token(slot);
-            if (!token.empty()) work.push_back({slot.session.get(), token, nullptr, true});
+            if (!token.empty())
+                work.push_back({slot.session.get(), token, nullptr, true, slot.job->wants_best()});
         });
     }
 }

@@ -75,7 +75,7 @@ chat::OutputParser Turn::make_parser(Prompt::Start start) const {
     return chat::OutputParser(std::move(options));
 }
 
-std::span<const TokenId> Turn::next(std::span<const float> logits, std::int64_t position) {
+std::span<const TokenId> Turn::next(const Session& session) {
     next_tokens_.clear();
     if (is_over()) return {};
     if (request_.max_tokens > 0 && n_tokens_ >= request_.max_tokens) {
@@ -86,11 +86,11 @@ std::span<const TokenId> Turn::next(std::span<const float> logits, std::int64_t 
         for (const TokenId id : forced) accept(id);
     }
     if (next_tokens_.empty()) {
-        const TokenId id = choose(logits, position);
+        const TokenId id = choose(session);
         if (contains(stop_tokens_, id)) {
             end_output(chat::OutputEnd::eos);
         } else {
-            if (request_.top_logprobs) record_logprobs(logits, id);
+            if (request_.top_logprobs) record_logprobs(session.logits(), id);
             accept(id);
         }
     }
@@ -131,11 +131,17 @@ std::vector<TokenId> Turn::forced_tokens() {
     return {};
 }
 
-TokenId Turn::choose(std::span<const float> logits, std::int64_t position) const {
-    Sampling sampling = sampling_;
-    // Sampled syntax breaks, greedy payload loops (api.md 8).
-    if (parser_.next_is_syntax()) sampling.temperature = 0;
-    return sample(logits, sampling, position);
+// Sampled syntax breaks, greedy payload loops (api.md 8).
+bool Turn::is_greedy() const {
+    return sampling_.temperature <= 0 || parser_.next_is_syntax();
+}
+
+bool Turn::wants_best() const {
+    return is_greedy() && !request_.top_logprobs;
+}
+
+TokenId Turn::choose(const Session& session) const {
+    return is_greedy() ? session.best() : sample(session.logits(), sampling_, session.n_tokens());
 }
 
 void Turn::record_logprobs(std::span<const float> logits, TokenId id) {

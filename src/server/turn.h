@@ -8,6 +8,7 @@
 
 #include "chat/output_parser.h"
 #include "chat/render.h"
+#include "ds4/engine.h"
 #include "ds4/sampling.h"
 #include "server/generation.h"
 #include "tokenizer/tokenizer.h"
@@ -30,7 +31,9 @@ class Turn {
 
     // The tokens that follow, given logits (vocab) after `position` tokens. Usually one; more are text that
     // is forced upon the model. Empty: the answer is over.
-    std::span<const TokenId> next(std::span<const float> logits, std::int64_t position);
+    std::span<const TokenId> next(const Session& session);
+    // next() will ask for Session::best() at most.
+    bool wants_best() const;
     // There is no room for what next() wanted.
     void end_at_limit();
 
@@ -62,7 +65,8 @@ class Turn {
     bool offers_tools() const;
     // Text that the rules put in here; empty: the model is free.
     std::vector<TokenId> forced_tokens();
-    TokenId choose(std::span<const float> logits, std::int64_t position) const;
+    bool is_greedy() const;
+    TokenId choose(const Session& session) const;
     void record_logprobs(std::span<const float> logits, TokenId id);
     // Takes a token as output.
     void accept(TokenId id);

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "apps/run_program.h"
+#include "apps/running_server.h"
 #include "temporary_directory.h"
 
 namespace ds4 {
@@ -55,6 +56,22 @@ TEST(Ds4Bench, ServeAnswersEveryCrowd) {
         EXPECT_EQ(rows[i][1], "3");
         EXPECT_NEAR(std::stod(rows[i][3]), 3 * 40, 3 * 10);  // prompt tokens
     }
+}
+
+TEST(Ds4Bench, ServeSaysWhenMostClientsWouldWait) {
+    const test::RunningServer server({"--parallel", "3"});
+    const auto serve = [&](const std::string& clients) {
+        return test::run_program(
+            "ds4-bench", {"serve", "--url", "http://127.0.0.1:" + std::to_string(server.port()), "--clients",
+                          clients, "--requests", "1", "--prompt-tokens", "40", "--gen-tokens", "2"});
+    };
+    const auto fits = serve("1,3");
+    EXPECT_EQ(fits.status, 0) << fits.err;
+    EXPECT_EQ(fits.err, "");
+    const auto waits = serve("1,4");
+    EXPECT_EQ(waits.status, 0) << waits.err;
+    EXPECT_NE(waits.err.find("answers 3 at a time"), std::string::npos) << waits.err;
+    EXPECT_NE(waits.err.find("--parallel 4"), std::string::npos) << waits.err;
 }
 
 TEST(Ds4Bench, SaysWhyThereIsNoServer) {

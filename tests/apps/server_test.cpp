@@ -48,6 +48,13 @@ TEST(Ds4Server, InterruptEndsARunningStreamInTime) {
     EXPECT_EQ(server.stop(SIGINT), 0);
 }
 
+TEST(Ds4Server, HasAsManySlotsAsItIsTold) {
+    RunningServer server({"--parallel", "16"});
+    const Json status = Json::parse(test::http(server.port(), "GET", "/v1/status").body);
+    EXPECT_EQ(status["slots"].size(), 16U);
+    EXPECT_NE(server.log_text().find("KV state up to 16 x"), std::string::npos) << server.log_text();
+}
+
 TEST(Ds4Server, SameSeedSameAnswerWhateverElseRuns) {
     RunningServer server({"--parallel", "8"});
     const std::string body =

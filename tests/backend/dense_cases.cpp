@@ -1,4 +1,5 @@
 #include <cmath>
+#include <limits>
 
 #include "backend/op_cases.h"
 
@@ -77,6 +78,42 @@ Outputs rms_norm_of_zero(Device& device, Random&) {
     return {{"y", device.download(x), {}}};
 }
 
+Outputs best_of(Device& device, const std::vector<float>& values, std::int64_t width) {
+    const Rows x = device.rows(values, width);
+    auto* best = device.upload(std::vector<std::int32_t>(static_cast<std::size_t>(x.n), -1));
+    device.backend().arg_max(x, best);
+    std::vector<float> found;
+    for (const std::int32_t i : device.download(best, x.n)) found.push_back(static_cast<float>(i));
+    return {{"best", found, {}}};
+}
+
+// Rows with some NaN and -infinity, and such of nothing else.
+Outputs arg_max(Device& device, Random& random) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+    const std::int64_t width = random.integer(0, 1) == 0 ? random.integer(1, 70) : random.integer(1000, 5000);
+    const std::int64_t n = random.integer(3, 5);
+    std::vector<float> values = random.gaussian(n * width);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        const std::int64_t kind = random.integer(0, 19);
+        const auto row = static_cast<std::int64_t>(i) / width;
+        if (kind == 0 || row == 0) values[i] = kNan;
+        if (kind == 1 || row == 1) values[i] = -kInfinity;
+    }
+    return best_of(device, values, width);
+}
+
+// The largest in many places, the first of which is found.
+Outputs arg_max_of_equals(Device& device, Random& random) {
+    const std::int64_t width = random.integer(2000, 5000);
+    std::vector<float> values = random.integers(16 * width, 1);
+    for (std::int64_t row = 0; row < 16; ++row) {
+        const std::int64_t first = random.integer(0, width - 1);
+        for (std::int64_t i = 0; i < first; ++i) values[static_cast<std::size_t>(row * width + i)] = -0.0F;
+    }
+    return best_of(device, values, width);
+}
+
 Outputs add(Device& device, Random& random) {
     const std::int64_t width = random.integer(1, 300);
     const std::int64_t copies = random.integer(1, 4);
@@ -147,6 +184,31 @@ Outputs hc_site(Device& device, Random& random, Type type, const StreamShape& sh
     device.backend().hc_expand(device.rows(random.gaussian(shape.n * shape.width), shape.width), post, comb,
                                streams);
     out.push_back({"streams", device.download(streams), kF32});
+    return out;
+}
+
+// What lies between two blocks: expansion, collapse at the next site, norm.
+Outputs hc_next(Device& device, Random& random, Type type, const StreamShape& shape, bool head) {
+    const auto [n, n_streams, width] = shape;
+    const HyperConnection hc = random_site(device, random, n_streams, width, type, head);
+    const Rows streams = device.rows(random.gaussian(n * n_streams * width, 3), n_streams * width);
+    const Rows y = device.rows(random.gaussian(n * width), width);
+    const Rows post = device.rows(random.gaussian(n * n_streams), n_streams);
+    const Rows comb = device.rows(random.gaussian(n * n_streams * n_streams, 0.5F), n_streams * n_streams);
+    const Rows x = device.result(n, width);
+    const Vector norm = device.vector(random.gaussian(width));
+    Backend& backend = device.backend();
+    backend.hc_expand(y, post, comb, streams);
+    if (head) {
+        backend.hc_head(hc, streams, x);
+    } else {
+        backend.hc_collapse(hc, streams, x, post, comb);
+    }
+    backend.rms_norm(x, norm, width, 1e-6F, x);
+    Outputs out{{"x", device.download(x), kF32}, {"streams", device.download(streams), kF32}};
+    if (head) return out;
+    out.push_back({"post", device.download(post), kF32});
+    out.push_back({"comb", device.download(comb), kF32});
     return out;
 }
 
@@ -228,6 +290,8 @@ std::vector<OpCase> dense_cases() {
     }
     cases.push_back(
         {"rms_norm_in_place", 4, [](Device& d, Random& r) { return rms_norm(d, r, true, true); }});
+    cases.push_back({"arg_max", 8, arg_max});
+    cases.push_back({"arg_max_of_equals", 4, arg_max_of_equals});
     cases.push_back({"rms_norm_of_zero", 1, rms_norm_of_zero});
     for (const Type type : {Type::q8_0, Type::f16, Type::f32}) {
         cases.push_back({"norm_matmul_" + name_of(type), 3,
@@ -242,6 +306,17 @@ std::vector<OpCase> dense_cases() {
     cases.push_back({"hc_flash", 1, [](Device& d, Random& r) {
                          return hc_site(d, r, Type::f16, {3, 4, 4096});
                      }});
+    for (const bool head : {false, true}) {
+        const std::string name = head ? "hc_next_head" : "hc_next";
+        cases.push_back({name, 8, [head](Device& d, Random& r) {
+                             return hc_next(d, r, Type::f16, any_streams(r), head);
+                         }});
+        for (const Type type : {Type::f32, Type::f16, Type::bf16}) {
+            cases.push_back({name + "_flash_" + name_of(type), 1, [type, head](Device& d, Random& r) {
+                                 return hc_next(d, r, type, {19, 4, 4096}, head);
+                             }});
+        }
+    }
     cases.push_back({"hc_head", 8, hc_head});
     for (const bool inverse : {false, true}) {
         cases.push_back({inverse ? "rope_inverse" : "rope", 8,

@@ -50,22 +50,24 @@ std::vector<float> rms_norm(Device& device, std::int64_t first, std::int64_t n) 
     return device.download(x);
 }
 
+template <std::int64_t width>
 std::vector<float> hyper_connection(Device& device, std::int64_t first, std::int64_t n) {
     Random random(4);
     HyperConnection hc;
-    hc.fn = device.matrix(random, Type::f16, 24, 4 * 75, 1, Backend::MatrixUse::mixing);
+    hc.fn = device.matrix(random, Type::f16, 24, 4 * width, 1, Backend::MatrixUse::mixing);
     hc.base = device.vector(random.gaussian(24));
     hc.scale = device.vector(random.gaussian(3));
     hc.n_streams = 4;
     hc.sinkhorn_iterations = 20;
     hc.eps = 1e-6F;
-    const Rows streams = some(device, random, 300, first, n);
-    const Rows y = some(device, random, 75, first, n);
-    const Rows x = device.result(n, 75);
+    const Rows streams = some(device, random, 4 * width, first, n);
+    const Rows y = some(device, random, width, first, n);
+    const Rows x = device.result(n, width);
     const Rows post = device.result(n, 4);
     const Rows comb = device.result(n, 16);
     device.backend().hc_collapse(hc, streams, x, post, comb);
     device.backend().hc_expand(y, post, comb, streams);
+    device.backend().hc_collapse(hc, streams, x, post, comb);
     device.backend().add(x, streams);
     return device.download(streams);
 }
@@ -130,7 +132,8 @@ std::vector<RowOp> row_ops() {
         {"norm_matmul", kRows, norm_matmul, true},
         {"grouped_matmul", kRows, grouped_matmul},
         {"rms_norm", kRows, rms_norm},
-        {"hyper_connection", kRows, hyper_connection},
+        {"hyper_connection", kRows, hyper_connection<75>, true},
+        {"hyper_connection_flash", kRows, hyper_connection<4096>, true},
         {"rotate_and_round", kRows, rotate_and_round},
         {"swiglu", kRows, swiglu},
         {"experts_F32", kRows,

@@ -1,9 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
 #include <random>
+#include <set>
 #include <vector>
 
 #include "ds4/sampling.h"
@@ -155,6 +157,48 @@ TEST(Sampler, LookingAtLessChangesNothing) {
             EXPECT_EQ(sample(logits, quick, round), sample(logits, whole, round));
         }
     }
+}
+
+// With top_k it is summed exactly.
+TEST(Sampler, SumsInPassingChangeNothing) {
+    std::mt19937 random(7);
+    for (int round = 0; round < 300; ++round) {
+        const auto logits = random_logits(random, 400);
+        for (const float top_p : {0.5F, 0.9F, 0.99F, 1.0F}) {
+            Sampling quick = plain();
+            quick.temperature = 0.8F;
+            quick.top_p = top_p;
+            Sampling exact = quick;
+            exact.top_k = 399;
+            EXPECT_EQ(sample(logits, quick, round), sample(logits, exact, round));
+        }
+    }
+}
+
+// Two tokens reach top_p, or just do not, beside many that hardly count.
+TEST(Sampler, TheNucleusIsExact) {
+    std::mt19937 random(8);
+    std::normal_distribution<float> normal(-8, 2);
+    std::vector<float> logits(129280);
+    for (float& l : logits) l = std::min(normal(random), -1.0F);
+    logits[100] = 0;
+    logits[50] = -0.4F;
+    Sampling s = plain();
+    s.temperature = 0.9F;
+    const auto weight = [&](float l) {
+        return std::exp(static_cast<double>(l) / static_cast<double>(s.temperature));
+    };
+    double total = 0;
+    for (const float l : logits) total += weight(l);
+    const double share = (weight(0) + weight(-0.4F)) / total;
+    const auto n_kept = [&](double top_p) {
+        s.top_p = static_cast<float>(top_p);
+        std::set<TokenId> kept;
+        for (int position = 0; position < 300; ++position) kept.insert(sample(logits, s, position));
+        return kept.size();
+    };
+    EXPECT_EQ(n_kept(share * (1 - 2e-6)), 2U);
+    EXPECT_EQ(n_kept(share * (1 + 2e-6)), 3U);
 }
 
 TEST(Logprobs, AreTheLogarithmsOfTheSoftmax) {

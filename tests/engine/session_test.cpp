@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -96,7 +97,7 @@ TEST_F(Sessions, GenerateStopsForEachReason) {
         session->append(std::span(ids).first(10));
         int seen = 0;
         return generate(*session, {greedy, max_tokens, std::move(stop)},
-                        [&](TokenId, std::span<const float>) { return ++seen != cancel_after; });
+                        [&](TokenId) { return ++seen != cancel_after; });
     };
     const Generated length = run(100, 5, {}, 0);
     EXPECT_EQ(length.reason, FinishReason::length);
@@ -114,6 +115,88 @@ TEST_F(Sessions, GenerateStopsForEachReason) {
     const Generated stopped = run(100, 5, {first}, 0);
     EXPECT_EQ(stopped.reason, FinishReason::stop);
     EXPECT_EQ(stopped.n_tokens, 0);
+}
+
+// ---- logits that stay where they are until somebody looks ----
+
+TokenId greedy(std::span<const float> logits) {
+    return sample(logits, {.temperature = 0}, 0);
+}
+
+class FarLogits : public Sessions {
+  protected:
+    // Sessions after the first n tokens, some of them with a token more for which only the best is asked for.
+    std::unique_ptr<Session> start(std::int64_t n) {
+        auto session = engine().new_session();
+        session->append(std::span(ids).first(static_cast<std::size_t>(n)));
+        return session;
+    }
+    Engine::Work decode(Session& session, bool wants_best) {
+        const auto next = std::span(ids).subspan(static_cast<std::size_t>(session.n_tokens()), 1);
+        return {&session, next, nullptr, true, wants_best};
+    }
+    std::vector<float> expected(std::int64_t n) {
+        const auto session = start(n - 1);
+        const Engine::Work work = decode(*session, false);
+        engine().step({&work, 1});
+        return copy(session->logits());
+    }
+};
+
+TEST_F(FarLogits, AreThoseOfTheLastStepWheneverOneLooks) {
+    std::map<std::int64_t, std::vector<float>> after;
+    for (const std::int64_t n : {21, 22, 23, 31, 32, 41, 42}) after[n] = expected(n);
+    const auto a = start(20), b = start(30), c = start(40), stranger = start(50);
+    const auto step = [](std::vector<Engine::Work> work) { engine().step(work); };
+    step({decode(*a, true), decode(*b, false), decode(*c, true)});
+    step({decode(*stranger, false)});  // which needs the place
+    EXPECT_EQ(c->best(), greedy(after[41]));
+    EXPECT_EQ(copy(a->logits()), after[21]);
+    EXPECT_EQ(copy(b->logits()), after[31]);
+    EXPECT_EQ(copy(c->logits()), after[41]);
+    EXPECT_EQ(a->best(), greedy(after[21]));
+    EXPECT_EQ(b->best(), greedy(after[31]));
+
+    // In another order and company; nobody asks the ones that go on.
+    step({decode(*c, true), decode(*a, true)});
+    step({decode(*a, true), decode(*b, true)});
+    EXPECT_EQ(copy(a->logits()), after[23]);
+    EXPECT_EQ(copy(c->logits()), after[42]);
+    EXPECT_EQ(b->best(), greedy(after[32]));
+    EXPECT_EQ(copy(b->logits()), after[32]);
+}
+
+TEST_F(FarLogits, AreInPointsAndGoWithTheSession) {
+    const std::vector<float> after = expected(21);
+    auto a = start(20), b = start(30);
+    const Engine::Work both[] = {decode(*a, true), decode(*b, true)};
+    engine().step(both);
+    b.reset();
+    const CheckpointPtr point = a->mark();
+    EXPECT_EQ(copy(point->logits()), after);
+    const Engine::Work one = decode(*a, true);
+    engine().step({&one, 1});
+    a->rewind(21);
+    EXPECT_EQ(copy(a->logits()), after);
+    EXPECT_EQ(a->best(), greedy(after));
+    a->rewind(0);
+    EXPECT_TRUE(a->logits().empty());
+}
+
+TEST_F(FarLogits, MoreSessionsThanTheirPlaceHolds) {
+    std::vector<std::vector<float>> after;
+    for (std::int64_t i = 0; i < 20; ++i) after.push_back(expected(6 + i));
+    std::vector<std::unique_ptr<Session>> sessions;
+    std::vector<Engine::Work> work;
+    for (std::int64_t i = 0; i < 20; ++i) {
+        sessions.push_back(start(5 + i));
+        work.push_back(decode(*sessions.back(), true));
+    }
+    engine().step(work);
+    for (std::size_t i = 0; i < sessions.size(); ++i) {
+        EXPECT_EQ(sessions[i]->best(), greedy(after[i]));
+        EXPECT_EQ(copy(sessions[i]->logits()), after[i]);
+    }
 }
 
 }  // namespace

@@ -39,6 +39,9 @@ using test::HttpClient;
 using Json = nlohmann::json;
 
 constexpr int kLayers = 3;
+// An emulated GPU under the thread sanitizer, on a machine that has other things to do, takes seconds for a
+// step.
+constexpr auto kPatience = 120s;
 
 class DeviceFailure : public testing::Test {
   protected:
@@ -77,7 +80,9 @@ class DeviceFailure : public testing::Test {
         return Json{{"prompt", prompt}, {"max_tokens", n}, {"temperature", 0}, {"stream", stream}}.dump();
     }
     HttpAnswer post(const std::string& body) const {
-        return test::http(http_->port(), "POST", "/v1/completions", body);
+        HttpClient client(port());
+        client.request("POST", "/v1/completions", body);
+        return client.read(kPatience);
     }
     std::uint16_t port() const { return http_->port(); }
     int health() const { return test::http(port(), "GET", "/health").status; }
@@ -97,18 +102,19 @@ TEST_F(DeviceFailure, TheNextRequestIsAnsweredAsBeforeFromTheDisk) {
     // Two run when it happens: one streams, the other waits for its whole answer.
     HttpClient stream(port()), whole(port());
     stream.request("POST", "/v1/completions", ask("Once", 150, true));
-    ASSERT_TRUE(stream.read_until("data: "));
+    ASSERT_TRUE(stream.read_until("data: ", kPatience));
     whole.request("POST", "/v1/completions", ask("Twice", 150));
     while (Json::parse(test::http(port(), "GET", "/v1/status").body)["slots"][1]["phase"] != "decode" &&
            Json::parse(test::http(port(), "GET", "/v1/status").body)["slots"][0]["phase"] != "decode")
         std::this_thread::sleep_for(1ms);
     faults().n_failed_opens = 2;
     faults().fails_next = true;
-    EXPECT_TRUE(stream.read_until("The GPU failed"));
-    const HttpAnswer failed = whole.read();
+    EXPECT_TRUE(stream.read_until("The GPU failed", kPatience));
+    const HttpAnswer failed = whole.read(kPatience);
     EXPECT_EQ(failed.status, 503);
     EXPECT_EQ(failed.headers.count("retry-after"), 1U);
-    for (int i = 0; i < 2000 && health() != 200; ++i) std::this_thread::sleep_for(5ms);
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    while (health() != 200 && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(5ms);
     EXPECT_EQ(faults().n_opened, 2);
 
     // A device with room for a session, but not for what is on the disk, does not cost the file.
@@ -130,6 +136,52 @@ TEST_F(DeviceFailure, AFullDeviceFailsTheRequestAndNothingElse) {
     EXPECT_NE(full.body.find("use a shorter --ctx"), std::string::npos) << full.body;
     EXPECT_EQ(health(), 200);
     EXPECT_EQ(Json::parse(post(ask(kPrompt, 2)).body)["choices"], before["choices"]);
+}
+
+// ---- when the model is loaded ----
+
+class DeviceAtLoad : public testing::Test {
+  protected:
+    // What the user reads; empty: it loads.
+    std::string error_of_open() {
+        synth::SynthOptions model = test::small_model(directory_ / "small.gguf");
+        model.config.num_hidden_layers = kLayers;
+        synth::write_model(model);
+        EngineOptions options;
+        options.model = model.out;
+        options.plan_sessions = 2;
+        options.plan_context = 256;
+        std::string what;
+        try {
+            Engine::open(options);
+        } catch (const DeviceError& error) {
+            what = error.what();
+        }
+        faults().n_allocations_left = test::Faults::kMany;
+        EXPECT_EQ(what.find('\n'), std::string::npos);
+        return what;
+    }
+
+  private:
+    test::TemporaryDirectory directory_;
+};
+
+TEST_F(DeviceAtLoad, NoRoomInSpiteOfThePlanShowsThePlan) {
+    for (const int n_allocations : {0, 20, 90}) {  // the step table, weights, the workspace
+        faults().n_allocations_left = n_allocations;
+        const std::string what = error_of_open();
+        EXPECT_NE(what.find("the GPU is full; use a shorter --ctx"), std::string::npos) << what;
+        if (n_allocations == 0) continue;
+        EXPECT_NE(what.find("planned: "), std::string::npos) << what;
+        EXPECT_NE(what.find("weights "), std::string::npos) << what;
+        EXPECT_NE(what.find("for 2 x 256 tokens"), std::string::npos) << what;
+    }
+    EXPECT_EQ(error_of_open(), "");
+}
+
+TEST_F(DeviceAtLoad, NoDeviceIsOneLine) {
+    faults().n_failed_opens = 1;
+    EXPECT_EQ(error_of_open(), "there is no GPU: injected");
 }
 
 }  // namespace

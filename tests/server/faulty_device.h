@@ -26,7 +26,7 @@ class FaultyDevice final : public gpu::Device {
     }
 
     std::string description() const override { return device_->description(); }
-    std::optional<DeviceMemory> memory() const override { return device_->memory(); }
+    std::optional<DeviceMemory> memory() const override { return kMemory; }
     bool multiplies_tiles() const override { return device_->multiplies_tiles(); }
     void* allocate(std::size_t bytes) override {
         check();
@@ -67,6 +67,9 @@ class FaultyDevice final : public gpu::Device {
         check();
         return device_->make_graph(launches);
     }
+
+    // More than any test needs.
+    static constexpr DeviceMemory kMemory{std::size_t{16} << 30, std::size_t{15} << 30};
 
   private:
     void check() const {

@@ -6,11 +6,12 @@
 //   context         most tokens of a session
 //   decode_us       time of a step; prefill_us: time of each row of a prompt
 //   rules           list of {after, say, fail}
+//   device_failures how often a device fails (1)
 //   failed_restarts how often a device that has failed does not restart
 // Of the rules whose `after` the session's text contains, followed by a beginning of `say`, the one with the
 // latest such place goes on with the rest of `say`; strings of control tokens stand for them. With `fail` the
-// step that reaches its end throws: "request" every time, "device" the first time and then all steps until
-// the restart, "memory" while other sessions hold anything. Without a rule the answer ends.
+// step that reaches its end throws: "request" every time, "device" the first times and each time all steps
+// until the restart, "memory" while other sessions hold anything. Without a rule the answer ends.
 #include "server/scripted_engine.h"
 
 #include <algorithm>
@@ -71,8 +72,8 @@ struct Engine::Impl {
     std::mutex step_mutex;
     std::atomic<std::size_t> n_held_tokens{0};
     std::atomic<int> n_sessions{0};
-    int n_failed_restarts = 0;
-    enum class Device : std::uint8_t { good, failed, restarted } device = Device::good;
+    int n_device_failures = 0, n_failed_restarts = 0;  // still to come
+    bool has_failed = false;
 };
 
 Engine::Impl::Impl(const EngineOptions& o) : options(o) {
@@ -85,6 +86,7 @@ Engine::Impl::Impl(const EngineOptions& o) : options(o) {
     info.max_context = script.value("context", std::int64_t{32768});
     decode_time = Micros(script.value("decode_us", 0));
     prefill_time = Micros(script.value("prefill_us", 0));
+    n_device_failures = script.value("device_failures", 1);
     n_failed_restarts = script.value("failed_restarts", 0);
     for (const auto& rule : script.at("rules")) {
         rules.push_back({rule.at("after"), rule.at("say"), fail_named(rule.value("fail", ""))});
@@ -158,7 +160,8 @@ void Session::Impl::fail_if_planned() const {
     Engine::Impl& script = *engine.impl_;
     if (fail == Rule::Fail::request) throw Error("the script fails here");
     if (fail == Rule::Fail::device) {
-        script.device = Engine::Impl::Device::failed;
+        script.has_failed = true;
+        --script.n_device_failures;
         throw DeviceError("the scripted device fails here");
     }
     const bool is_alone = script.n_held_tokens == n_counted;
@@ -175,8 +178,7 @@ void Session::Impl::choose() {
         const Rule* rule = script.find_rule(tokenizer.decode(tokens), n_said);
         if (rule != nullptr) plan = tokenizer.encode_with_added(rule->say.substr(n_said));
         if (rule != nullptr && plan.empty()) fail = rule->fail;
-        if (fail == Rule::Fail::device && script.device == Engine::Impl::Device::restarted)
-            fail = Rule::Fail::no;
+        if (fail == Rule::Fail::device && script.n_device_failures <= 0) fail = Rule::Fail::no;
         // The step that fails has to be taken, so something other than the end comes next.
         if (fail != Rule::Fail::no) plan = tokenizer.encode("!");
         if (plan.empty()) plan = {*tokenizer.find_added(chat::protocol::eos)};
@@ -306,7 +308,7 @@ void Engine::step(std::span<const Work> work) {
         const std::lock_guard listener_lock(listener_mutex);
         if (listener) listener(work);
     }
-    if (impl_->device == Impl::Device::failed) throw DeviceError("the scripted device is gone");
+    if (impl_->has_failed) throw DeviceError("the scripted device is gone");
     for (const Work& w : work) w.session->impl_->fail_if_planned();
     Micros time = impl_->decode_time;
     for (const Work& w : work) {
@@ -328,7 +330,7 @@ void Engine::step(std::span<const Work> work) {
 void Engine::restart() {
     if (impl_->n_sessions != 0) throw Error("there are sessions");
     if (impl_->n_failed_restarts-- > 0) throw DeviceError("the scripted device does not restart");
-    impl_->device = Impl::Device::restarted;
+    impl_->has_failed = false;
 }
 
 // ---- Session ----
@@ -347,6 +349,10 @@ std::size_t Session::bytes() const {
 }
 std::span<const float> Session::logits() const {
     return impl_->logits;
+}
+
+TokenId Session::best() const {
+    return impl_->chosen;
 }
 
 std::span<const CheckpointPtr> Session::points() const {

@@ -29,6 +29,7 @@ ScriptedServer::ScriptedServer(const Script& script, server::ServiceOptions opti
                            {"context", script.context},
                            {"decode_us", script.decode_us},
                            {"prefill_us", script.prefill_us},
+                           {"device_failures", script.device_failures},
                            {"failed_restarts", script.failed_restarts},
                            {"rules", nlohmann::json::array()}};
     for (const ScriptRule& rule : script.rules) {

@@ -23,7 +23,7 @@ struct Script {
     std::vector<ScriptRule> rules;
     int decode_us = 0, prefill_us = 0;
     std::int64_t context = 32768;
-    int failed_restarts = 0;
+    int device_failures = 1, failed_restarts = 0;
 };
 
 // "<｜Assistant｜><think>" and "<｜Assistant｜></think>": where answers start.

@@ -57,25 +57,43 @@ HttpClient::HttpClient(const Server& server) : server_(server) {
     });
 }
 
-void HttpClient::send(const std::string& path, const Json& body) {
-    Request request(http::verb::post, path, 11);
+HttpClient::Request HttpClient::request(http::verb method, const std::string& path) const {
+    Request request(method, path, 11);
     request.set(http::field::host, server_.host);
-    request.set(http::field::content_type, "application/json");
     if (!server_.key.empty()) request.set(http::field::authorization, "Bearer " + server_.key);
-    request.body() = body.dump();
-    request.prepare_payload();
-    http::write(stream_, request);
+    return request;
+}
+
+void HttpClient::send_post(const std::string& path, const Json& body) {
+    Request post = request(http::verb::post, path);
+    post.set(http::field::content_type, "application/json");
+    post.body() = body.dump();
+    post.prepare_payload();
+    http::write(stream_, post);
+}
+
+Json HttpClient::read() {
+    Parser parser;
+    parser.body_limit(boost::none);
+    http::read(stream_, buffer_, parser);
+    check(parser.get());
+    return Json::parse(parser.get().body());
+}
+
+Json HttpClient::get(const std::string& path) {
+    Json answer;
+    io(server_, [&] {
+        http::write(stream_, request(http::verb::get, path));
+        answer = read();
+    });
+    return answer;
 }
 
 Json HttpClient::post(const std::string& path, const Json& body) {
     Json answer;
     io(server_, [&] {
-        send(path, body);
-        Parser parser;
-        parser.body_limit(boost::none);
-        http::read(stream_, buffer_, parser);
-        check(parser.get());
-        answer = Json::parse(parser.get().body());
+        send_post(path, body);
+        answer = read();
     });
     return answer;
 }
@@ -83,7 +101,7 @@ Json HttpClient::post(const std::string& path, const Json& body) {
 void HttpClient::stream(const std::string& path, const Json& body,
                         const std::function<void(std::string_view)>& on_data) {
     io(server_, [&] {
-        send(path, body);
+        send_post(path, body);
         Parser parser;
         parser.body_limit(boost::none);
         http::read_header(stream_, buffer_, parser);

@@ -28,6 +28,7 @@ class HttpClient {
   public:
     explicit HttpClient(const Server& server);
 
+    Json get(const std::string& path);
     Json post(const std::string& path, const Json& body);
     // A streamed answer: on_data gets the text of each "data:" line as it comes.
     void stream(const std::string& path, const Json& body,
@@ -36,7 +37,9 @@ class HttpClient {
   private:
     using Request = boost::beast::http::request<boost::beast::http::string_body>;
 
-    void send(const std::string& path, const Json& body);
+    Request request(boost::beast::http::verb method, const std::string& path) const;
+    void send_post(const std::string& path, const Json& body);
+    Json read();
 
     const Server server_;
     boost::asio::io_context io_;

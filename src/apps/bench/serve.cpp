@@ -180,16 +180,32 @@ void Bench::run_intruder(int n_clients) {
     std::fflush(stdout);
 }
 
-// So that nobody is refused.
+// The most that ask at a time.
+int most_clients(const Options& o) {
+    return *std::max_element(o.clients.begin(), o.clients.end()) + (o.intruder > 0 ? 1 : 0);
+}
+
+// So that nobody waits or is refused.
 std::vector<std::string> own_options(const Options& o) {
-    const int most = *std::max_element(o.clients.begin(), o.clients.end());
-    return {"--parallel",    std::to_string(most + (o.intruder > 0 ? 1 : 0)),
-            "--max-queue",   std::to_string(most + 1),
-            "--max-step-ms", std::to_string(o.max_step_ms)};
+    const int n = most_clients(o);
+    return {"--parallel",          std::to_string(n), "--max-queue",
+            std::to_string(n + 1), "--max-step-ms",   std::to_string(o.max_step_ms)};
+}
+
+// Who waits for a slot is measured, too, and would pass for a slow engine.
+void warn_of_few_slots(const Options& o, const Server& server) {
+    const Json status = HttpClient(server).get("/v1/status");
+    if (!status.contains("slots")) return;  // it loads its model
+    const auto n_slots = static_cast<int>(status["slots"].size());
+    if (n_slots >= most_clients(o)) return;
+    std::cerr << "ds4-bench: this server answers " << n_slots
+              << " at a time, the others wait; start it with --parallel " << most_clients(o)
+              << " to measure crowds\n";
 }
 
 int run(const Options& o) {
     const ChosenServer server(o.server, own_options(o));
+    warn_of_few_slots(o, server.address());
     Bench bench(o, server.address());
     bench.run_crowds();
     if (o.intruder > 0) bench.run_intruders();

@@ -148,13 +148,10 @@ class Sweep {
 
     // Greedy, and never the end: every frontier decodes as many tokens.
     void decode_one(Session& session) {
-        const std::span<const float> logits = session.logits();
-        TokenId best = eos_ == 0 ? 1 : 0;
-        for (std::size_t i = 0; i < logits.size(); ++i) {
-            const auto id = static_cast<TokenId>(i);
-            if (id != eos_ && logits[i] > logits[static_cast<std::size_t>(best)]) best = id;
-        }
-        session.append({&best, 1}, {.progress = {}, .on_logits = {}, .is_generated = true});
+        TokenId best = session.best();
+        if (best == eos_) best = top_logprobs(session.logits(), 2)[1].id;
+        session.append({&best, 1},
+                       {.progress = {}, .on_logits = {}, .is_generated = true, .wants_best = true});
     }
 
     // n tokens after n_context in steps of at most `chunk`.

@@ -150,12 +150,11 @@ void Conversation::decode(chat::Prompt::Start start, Answer& answer, const Token
         }
     };
     const auto begin = std::chrono::steady_clock::now();
-    const Generated generated =
-        generate(*session_, generation, [&](TokenId id, std::span<const float> logits) {
-            if (observer) observer(id, logits);
-            print(parser.push(tokenizer.bytes(id)));
-            return !InterruptScope::interrupted();
-        });
+    const Generated generated = generate(*session_, generation, [&](TokenId id) {
+        if (observer) observer(id, session_->logits());
+        print(parser.push(tokenizer.bytes(id)));
+        return !InterruptScope::interrupted();
+    });
     answer.timing.decode_seconds = seconds_since(begin);
     answer.timing.answer_tokens = generated.n_tokens;
     answer.reason = generated.reason;

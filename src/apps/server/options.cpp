@@ -53,7 +53,8 @@ void add_model_options(CLI::App& app, Options& o) {
     app.add_option("-c,--ctx", o.service.scheduler.context,
                    "Context of a session in tokens (32768 or the model's maximum)")
         ->check(CLI::Range(std::int64_t{2}, kMany));
-    app.add_option("--parallel", o.service.scheduler.n_slots, "Requests answered at a time (2)")
+    app.add_option("--parallel", o.service.scheduler.n_slots,
+                   "Slots: requests answered at a time; a GPU must hold --ctx tokens for each (2)")
         ->check(CLI::Range(1, 256));
     app.add_option("--max-queue", o.service.scheduler.max_queue, "Requests that may wait; more get 429 (64)")
         ->check(CLI::Range(1, 100000));

@@ -43,6 +43,7 @@ class CpuBackend final : public Backend {
     void rms_norm(Rows x, const Vector& w, std::int64_t width, float eps, Rows y) override {
         cpu::rms_norm(pool_, x, w, width, eps, y);
     }
+    void arg_max(Rows x, std::int32_t* best) override { cpu::arg_max(pool_, x, best); }
     void add(Rows x, Rows y) override { cpu::add(pool_, x, y); }
 
     void embed(const Matrix& table, std::span<const TokenId> tokens, std::int64_t n_streams,

@@ -6,6 +6,7 @@
 #include "backend/cpu/grain.h"
 #include "backend/cpu/rounding_kernel.h"
 #include "backend/cpu/vector.h"
+#include "base/first_of_largest.h"
 #include "quant/kv_rows.h"
 
 namespace ds4::cpu {
@@ -56,6 +57,12 @@ void add(ThreadPool& pool, Rows x, Rows y) {
         for (std::int64_t at = 0; at < y.width; at += x.width) {
             add(x.row(r), static_cast<std::size_t>(x.width), y.row(r) + at);
         }
+    });
+}
+
+void arg_max(ThreadPool& pool, Rows x, std::int32_t* best) {
+    for_each(pool, x.n, x.width, [&](std::int64_t r) {
+        best[r] = static_cast<std::int32_t>(first_of_largest({x.row(r), static_cast<std::size_t>(x.width)}));
     });
 }
 

@@ -23,6 +23,7 @@ void rope_row(const Rope& rope, const float* table, std::int64_t head_dim, bool 
 
 void embed(ThreadPool& pool, const Matrix& table, std::span<const TokenId> tokens, std::int64_t n_streams,
            Rows streams);
+void arg_max(ThreadPool& pool, Rows x, std::int32_t* best);
 void rms_norm(ThreadPool& pool, Rows x, const Vector& w, std::int64_t width, float eps, Rows y);
 void add(ThreadPool& pool, Rows x, Rows y);
 void swiglu(ThreadPool& pool, Rows gate, Rows up, float clamp);

@@ -33,6 +33,13 @@ struct RmsNormArgs {
     float eps;
 };
 
+// best[r]: where the first of row r's largest values is; 0 if all are -infinity or NaN. Grid: (n)
+struct ArgMaxArgs {
+    const DS4_GLOBAL float* x;  // (n, width)
+    DS4_GLOBAL int32_t* best;   // (n)
+    uint32_t width;
+};
+
 // y[r] += x[r] on every x_width-wide slice. Grid: (n, parts of y_width)
 struct AddArgs {
     const DS4_GLOBAL float* x;  // (n, x_width)
@@ -147,21 +154,33 @@ struct EmbedArgs {
     uint32_t width, n_streams;
 };
 
-// What is left of hc_collapse and hc_head after the product with fn: norm, sigmoids, Sinkhorn, the weighted
-// sum of the streams. Grid: (n)
-// Products of fn with a slice of the streams, and the squares of the slice:
-// partial[row][slice] = (fn x, x x). Grid: (slices, parts of kHcRows rows)
-inline constexpr uint32_t kHcSlice = 512;  // inputs of a thread group
-inline constexpr uint32_t kHcRows = 8;     // rows of a thread group
-struct HcDotsArgs {
-    const DS4_GLOBAL uint8_t* fn;     // (n_mix, n_in)
-    const DS4_GLOBAL float* streams;  // (n, n_in)
-    DS4_GLOBAL float* partial;        // (n, slices, n_mix + 1)
-    int64_t row_bytes;                // of fn
-    uint32_t type;                    // quant::Type of fn
-    uint32_t n, n_in, n_mix, n_slices;
+// streams[k] = post[k] * y + sum_j comb[j][k] * streams[j]. Grid: (n, parts of width)
+struct HcExpandArgs {
+    const DS4_GLOBAL float* y;     // (n, width); as part of HcDotsArgs and HcSiteArgs null: nothing to add
+    const DS4_GLOBAL float* post;  // (n, n_streams)
+    const DS4_GLOBAL float* comb;  // (n, n_streams * n_streams)
+    DS4_GLOBAL float* streams;     // (n, n_streams * width)
+    uint32_t width, n_streams;
 };
 
+// hc_collapse and hc_head, after an hc_expand if there is one, have two forms: rows of prompts take two
+// launches, HcDotsArgs and HcMixArgs; a generated row takes one, HcSiteArgs.
+
+// Expands a slice of the streams, kHcColumns columns of every stream, and sums what the slice adds to the
+// products with fn and to the squares: partial[row][slice] = (fn x, x x). Grid: (slices, parts of kHcRows
+// rows)
+inline constexpr uint32_t kHcColumns = 128;
+inline constexpr uint32_t kHcRows = 8;
+struct HcDotsArgs {
+    HcExpandArgs expand;
+    const DS4_GLOBAL uint8_t* fn;  // (n_mix, n_streams * width)
+    DS4_GLOBAL float* partial;     // (n, slices, n_mix + 1)
+    int64_t row_bytes;             // of fn
+    uint32_t type;                 // quant::Type of fn
+    uint32_t n, n_mix, n_slices;
+};
+
+// What is left then: norm, sigmoids, Sinkhorn, the weighted sum of the streams. Grid: (n)
 struct HcMixArgs {
     const DS4_GLOBAL float* streams;  // (n, n_streams * width)
     const DS4_GLOBAL float* partial;  // (n, n_slices, n_mix + 1), of hc_dots
@@ -176,13 +195,16 @@ struct HcMixArgs {
     float eps, rms_eps, norm_eps;
 };
 
-// streams[k] = post[k] * y + sum_j comb[j][k] * streams[j]. Grid: (n, parts of width)
-struct HcExpandArgs {
-    const DS4_GLOBAL float* y;     // (n, width)
-    const DS4_GLOBAL float* post;  // (n, n_streams)
-    const DS4_GLOBAL float* comb;  // (n, n_streams * n_streams)
-    DS4_GLOBAL float* streams;     // (n, n_streams * width)
-    uint32_t width, n_streams;
+// Both for rows that are not looked at together. post and comb of mix may be those of expand. Grid: (n)
+struct ActBlock;  // matrix_args.h
+struct HcSiteArgs {
+    HcExpandArgs expand;
+    HcMixArgs mix;                 // without partial
+    const DS4_GLOBAL uint8_t* fn;  // (n_mix, n_streams * width)
+    DS4_GLOBAL ActBlock* act;      // (n, width / 256): x with one scale per 256; null: not wanted
+    DS4_GLOBAL float* act_sums;    // (n, width / 16): scale * sum of the codes of 16 columns
+    int64_t row_bytes;             // of fn
+    uint32_t type;                 // quant::Type of fn
 };
 
 // ---- histories
@@ -211,6 +233,7 @@ struct HistoryArgs {
     PagedRowsArgs compressed, indexer;
     FrontierArgs compressor, indexer_compressor;
     uint32_t window_rows;
+    uint32_t padding;  // no byte is undefined: histories are compared as they lie in memory
 };
 
 struct SegmentArgs {

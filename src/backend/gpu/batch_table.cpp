@@ -2,15 +2,20 @@
 
 #include <algorithm>
 #include <bit>
+#include <type_traits>
 
 namespace ds4::gpu {
+
+static_assert(std::has_unique_object_representations_v<HistoryArgs> &&
+                  std::has_unique_object_representations_v<SegmentArgs>,
+              "padding would be compared");
 
 // The page table of a list of which n_rows are read or written.
 PagedRowsArgs BatchTable::paged(const PagedRows& rows, std::int64_t n_rows) {
     PagedRowsArgs out{};
     if (rows.pages == nullptr || n_rows == 0) return out;
     const std::int64_t per_page = std::int64_t{1} << rows.log2_rows;
-    const auto n_pages = static_cast<std::size_t>((n_rows + per_page - 1) / per_page);
+    const auto n_pages = static_cast<std::size_t>((n_rows + per_page - 1) >> rows.log2_rows);
     // Room to grow, so that what comes after it stays in its place.
     out.pages = reinterpret_cast<std::uint8_t* const*>(
         table_.add(std::span(rows.pages, n_pages), std::bit_ceil(n_pages)));
@@ -41,7 +46,7 @@ ops::Batch BatchTable::add(const BatchRows& batch, std::span<const LayerHistory>
         row_segment_.insert(row_segment_.end(), static_cast<std::size_t>(segment.n_rows),
                             static_cast<std::int32_t>(s));
         const std::int64_t n_rows = ratio == 0 ? 0 : end / ratio;
-        HistoryArgs args{};
+        HistoryArgs& args = history_.emplace_back();
         args.window = h.window;
         args.window_rows = static_cast<std::uint32_t>(h.window_rows);
         args.compressed = paged(h.compressed, n_rows);
@@ -49,7 +54,6 @@ ops::Batch BatchTable::add(const BatchRows& batch, std::span<const LayerHistory>
         if (h.indexer.format.code != quant::KvRowFormat::Code::fp4) out.index_rows_packed = false;
         args.compressor = {h.compressor.value, h.compressor.score};
         args.indexer_compressor = {h.indexer_compressor.value, h.indexer_compressor.score};
-        history_.push_back(args);
     }
     out.end = static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(out.end)));
     out.n_segments = static_cast<std::int64_t>(segments_.size());

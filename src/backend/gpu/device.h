@@ -28,8 +28,7 @@ struct Grid {
 struct Launch {
     Kernel kernel{};
     Grid grid;
-    std::uint32_t padding =
-        0;  // no byte is undefined: launches are compared and hashed as they lie in memory
+    std::uint32_t padding = 0;  // no byte is undefined: launches are hashed as they lie in memory
     alignas(16) std::array<std::byte, kArgsBytes> args{};
 };
 
@@ -43,10 +42,6 @@ Launch make_launch(Kernel kernel, Grid grid, const Args& args) {
 #endif
     std::memcpy(launch.args.data(), &clean, sizeof(Args));
     return launch;
-}
-
-inline bool operator==(const Launch& a, const Launch& b) {
-    return a.kernel == b.kernel && a.grid.x == b.grid.x && a.grid.y == b.grid.y && a.args == b.args;
 }
 
 // Launches in the form that the device starts fastest.

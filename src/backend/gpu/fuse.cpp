@@ -27,7 +27,8 @@ struct Fused {
 std::optional<Fused> norm_rotate(std::span<const ops::Op> ops) {
     const auto [norm, rope] = pair_at<ops::RmsNorm, ops::Rope>(ops);
     if (norm == nullptr || rope == nullptr) return std::nullopt;
-    if (!same(norm->y, rope->x) || rope->head_dim != norm->width) return std::nullopt;
+    if (!same(norm->y, rope->x) || rope->head_dim != norm->width || norm->width > kMaxHeadDim)
+        return std::nullopt;
     ops::NormRotate fused{*norm, *rope, std::nullopt};
     if (ops.size() > 2) {
         // A row is rounded as a whole, a group has one head: they must be the same.
@@ -46,6 +47,16 @@ std::optional<Fused> collapse_norm(std::span<const ops::Op> ops) {
     ops::HcCollapse fused = *collapse;
     fused.norm = *norm;
     return Fused{fused, 2};
+}
+
+std::optional<Fused> expand_collapse(std::span<const ops::Op> ops) {
+    const auto [expand, collapse] = pair_at<ops::HcExpand, ops::HcCollapse>(ops);
+    if (expand == nullptr || collapse == nullptr) return std::nullopt;
+    if (!same(expand->streams, collapse->streams)) return std::nullopt;
+    Fused fused = collapse_norm(ops.subspan(1)).value_or(Fused{*collapse, 1});
+    std::get<ops::HcCollapse>(fused.op).expand = *expand;
+    ++fused.n_ops;
+    return fused;
 }
 
 std::optional<Fused> rotate_round(std::span<const ops::Op> ops) {
@@ -79,7 +90,8 @@ std::optional<Fused> routed_mixture(std::span<const ops::Op> ops) {
 }
 
 std::optional<Fused> fused_at(std::span<const ops::Op> ops) {
-    for (const auto rule : {norm_rotate, collapse_norm, rotate_round, attend_rotate, routed_mixture}) {
+    for (const auto rule :
+         {norm_rotate, collapse_norm, expand_collapse, rotate_round, attend_rotate, routed_mixture}) {
         if (const std::optional<Fused> fused = rule(ops)) return fused;
     }
     return std::nullopt;

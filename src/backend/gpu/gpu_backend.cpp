@@ -86,16 +86,18 @@ class GpuBackend final : public Backend {
 
     void begin_rows(std::span<const Segment> segments) override {
         const std::lock_guard lock(mutex_);
+        runs_.clear();
         ops::RowRun run{0, 0, false};
         for (const Segment& s : segments) {
             if (run.n_rows > 0 && s.is_prompt != run.is_prompt) {
-                ops_.push_back(run);
+                runs_.push_back(run);
                 run = {s.first_row, 0, false};
             }
             run.n_rows += s.n_rows;
             run.is_prompt = s.is_prompt;
         }
-        ops_.push_back(run);
+        runs_.push_back(run);
+        knows_runs_ = false;
     }
 
     // ---- dense
@@ -114,6 +116,9 @@ class GpuBackend final : public Backend {
     }
     void add(Rows x, Rows y) override {
         record([&] { return ops::Add{x, y}; });
+    }
+    void arg_max(Rows x, std::int32_t* best) override {
+        record([&] { return ops::ArgMax{x, best}; });
     }
 
     // ---- streams
@@ -209,7 +214,9 @@ class GpuBackend final : public Backend {
     template <class Make>
     void record(Make make) {
         const std::lock_guard lock(mutex_);
-        ops_.push_back(make());
+        if (!knows_runs_) ops_.insert(ops_.end(), runs_.begin(), runs_.end());
+        knows_runs_ = true;
+        ops_.emplace_back(make());
     }
 
     const float* frequency(const Rope& rope) {
@@ -220,16 +227,24 @@ class GpuBackend final : public Backend {
     void run_recorded() {
         if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
         if (ops_.empty()) return;
-        const std::vector<ops::Op> ops = gpu::fuse(std::exchange(ops_, {}));
         try {
-            const std::span<const gpu::Launch> launches = lowering_.run(ops);
             table_.upload();
-            graphs_.run(launches);
+            if (!graphs_.replay(ops_)) lower_recorded();
         } catch (...) {
-            table_.clear();
+            forget_recorded();
             throw;
         }
+        forget_recorded();
+    }
+    void lower_recorded() {
+        const std::span<const gpu::Launch> launches = lowering_.run(gpu::fuse(ops_));
+        if (lowering_.has_moved()) graphs_.clear();
+        graphs_.run(ops_, launches);
+    }
+    void forget_recorded() {
         table_.clear();
+        ops_.clear();
+        knows_runs_ = false;  // a list says itself what its rows are
     }
 
     // Sessions may be saved and loaded by other threads than the one that runs steps.
@@ -242,6 +257,8 @@ class GpuBackend final : public Backend {
     gpu::Lowering lowering_;
     gpu::GraphCache graphs_;
     std::vector<ops::Op> ops_;
+    std::vector<ops::RowRun> runs_{{0, 0, false}};  // of the operations to come
+    bool knows_runs_ = false;                       // ops_
 };
 
 }  // namespace

@@ -3,6 +3,52 @@
 // The operations on rows, streams and histories; products and experts are in lower_products.cpp, attention
 // and its selection in lower_attention.cpp.
 namespace ds4::gpu {
+namespace {
+
+HcExpandArgs expand_args(const ops::HcExpand& op) {
+    return {op.y.data, op.post.data, op.comb.data, op.streams.data, u32(op.y.width), u32(op.post.width)};
+}
+
+ops::HcCollapse some_rows(ops::HcCollapse op, std::int64_t first, std::int64_t n) {
+    const auto cut = [&](Rows& rows) {
+        if (rows.data != nullptr) rows = rows.slice(first, n);
+    };
+    for (Rows* rows : {&op.streams, &op.x, &op.post, &op.comb}) cut(*rows);
+    if (op.expand) {
+        for (Rows* rows : {&op.expand->y, &op.expand->post, &op.expand->comb, &op.expand->streams})
+            cut(*rows);
+    }
+    return op;
+}
+
+HcSiteArgs site_args(const ops::HcCollapse& op) {
+    const HyperConnection& hc = op.hc;
+    HcSiteArgs site{};
+    site.expand = op.expand ? expand_args(*op.expand)
+                            : HcExpandArgs{nullptr,         nullptr,         nullptr,
+                                           op.streams.data, u32(op.x.width), u32(hc.n_streams)};
+    site.fn = bytes_at(hc.fn.data);
+    site.row_bytes = static_cast<std::int64_t>(hc.fn.row_bytes);
+    site.type = static_cast<std::uint32_t>(hc.fn.type);
+    HcMixArgs& mix = site.mix;
+    mix.streams = op.streams.data;
+    mix.base = hc.base.data;
+    mix.scale = hc.scale.data;
+    mix.x = op.x.data;
+    mix.post = op.post.data;
+    mix.comb = op.comb.data;
+    mix.norm = op.norm ? op.norm->w.data : nullptr;
+    mix.width = u32(op.x.width);
+    mix.n_streams = u32(hc.n_streams);
+    mix.n_mix = u32(hc.fn.n_out);
+    mix.sinkhorn_iterations = u32(hc.sinkhorn_iterations);
+    mix.eps = hc.eps;
+    mix.rms_eps = hc.rms_eps;
+    mix.norm_eps = op.norm ? op.norm->eps : 0;
+    return site;
+}
+
+}  // namespace
 
 std::span<const Launch> Lowering::run(std::span<const ops::Op> ops) {
     launches_.clear();
@@ -30,6 +76,10 @@ void Lowering::lower(const ops::Add& op) {
     launch(Kernel::add, {u32(op.y.n), parts(op.y.width, kThreads)}, args);
 }
 
+void Lowering::lower(const ops::ArgMax& op) {
+    launch(Kernel::arg_max, {u32(op.x.n)}, ArgMaxArgs{op.x.data, op.best, u32(op.x.width)});
+}
+
 void Lowering::lower(const ops::Embed& op) {
     const EmbedArgs args{reinterpret_cast<const std::uint8_t*>(op.table.data),
                          op.tokens,
@@ -42,42 +92,27 @@ void Lowering::lower(const ops::Embed& op) {
 }
 
 void Lowering::lower(const ops::HcCollapse& op) {
-    const HyperConnection& hc = op.hc;
-    const std::uint32_t n_slices = parts(hc.fn.n_in, kHcSlice);
-    auto* partial = scratch_.take<float>(op.streams.n * n_slices * (hc.fn.n_out + 1));
-    const HcDotsArgs dots{reinterpret_cast<const std::uint8_t*>(hc.fn.data),
-                          op.streams.data,
-                          partial,
-                          static_cast<std::int64_t>(hc.fn.row_bytes),
-                          static_cast<std::uint32_t>(hc.fn.type),
-                          u32(op.streams.n),
-                          u32(hc.fn.n_in),
-                          u32(hc.fn.n_out),
-                          n_slices};
-    launch(Kernel::hc_dots, {n_slices, parts(op.streams.n, kHcRows)}, dots);
-    const HcMixArgs args{op.streams.data,
-                         partial,
-                         hc.base.data,
-                         hc.scale.data,
-                         op.x.data,
-                         op.post.data,
-                         op.comb.data,
-                         op.norm ? op.norm->w.data : nullptr,
-                         u32(op.x.width),
-                         u32(hc.n_streams),
-                         u32(hc.fn.n_out),
-                         n_slices,
-                         u32(hc.sinkhorn_iterations),
-                         hc.eps,
-                         hc.rms_eps,
-                         op.norm ? op.norm->eps : 0};
-    launch(Kernel::hc_mix, {u32(op.streams.n)}, args);
+    for_runs(op.streams.n, [&](std::int64_t first, std::int64_t n, bool is_prompt) {
+        const HcSiteArgs site = site_args(some_rows(op, first, n));
+        is_prompt ? launch_prompt_site(site, n) : launch(Kernel::hc_site, {u32(n)}, site);
+    });
+}
+
+void Lowering::launch_prompt_site(const HcSiteArgs& site, std::int64_t n) {
+    const std::uint32_t n_slices = parts(site.mix.width, kHcColumns);
+    scratch_.restart();
+    auto* partial = scratch_.take<float>(n * n_slices * (site.mix.n_mix + 1));
+    const HcDotsArgs dots{site.expand, site.fn, partial,        site.row_bytes,
+                          site.type,   u32(n),  site.mix.n_mix, n_slices};
+    launch(Kernel::hc_dots, {n_slices, parts(n, kHcRows)}, dots);
+    HcMixArgs mix = site.mix;
+    mix.partial = partial;
+    mix.n_slices = n_slices;
+    launch(Kernel::hc_mix, {u32(n)}, mix);
 }
 
 void Lowering::lower(const ops::HcExpand& op) {
-    const HcExpandArgs args{op.y.data,       op.post.data,    op.comb.data,
-                            op.streams.data, u32(op.y.width), u32(op.post.width)};
-    launch(Kernel::hc_expand, {u32(op.y.n), parts(op.y.width, kThreads)}, args);
+    launch(Kernel::hc_expand, {u32(op.y.n), parts(op.y.width, kThreads)}, expand_args(op));
 }
 
 void Lowering::lower(const ops::Rope& op) {

@@ -41,6 +41,8 @@ class Lowering {
 
     // The launches of these operations, in order; valid until the next call. Throws DeviceMemoryError.
     std::span<const Launch> run(std::span<const ops::Op> ops);
+    // Whether working memory moved in the last run: the same operations become other launches from now on.
+    bool has_moved() const { return scratch_.has_moved(); }
 
   private:
     // Activation rows as products with weights of one type take them.
@@ -60,6 +62,7 @@ class Lowering {
     void lower(const ops::Matmul& op);
     void lower(const ops::RmsNorm& op);
     void lower(const ops::Add& op);
+    void lower(const ops::ArgMax& op);
     void lower(const ops::Embed& op);
     void lower(const ops::HcCollapse& op);
     void lower(const ops::HcExpand& op);
@@ -77,6 +80,9 @@ class Lowering {
     void lower(const ops::Swiglu& op);
     void lower(const ops::GatedMatmul& op);
     void lower(const ops::Mixture& op);
+
+    // hc_collapse of n rows of prompts.
+    void launch_prompt_site(const HcSiteArgs& site, std::int64_t n);
 
     // ---- products of rows (lower_products.cpp)
 

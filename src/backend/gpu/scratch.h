@@ -22,6 +22,8 @@ class Scratch {
     }
     // What was recorded has run: blocks that have become too small may go.
     void release_old() { old_.clear(); }
+    // Whether it has moved since then: launches made before point at what will be released.
+    bool has_moved() const { return !old_.empty(); }
 
   private:
     void* take_bytes(std::size_t bytes) {

@@ -23,17 +23,21 @@ StepTable::Block& StepTable::block_with_room(std::size_t bytes) {
 
 void* StepTable::add(const void* values, std::size_t bytes, std::size_t room) {
     if (bytes == 0) return nullptr;
-    for (const Known& k : known_) {
-        if (k.source == values && k.bytes == bytes && std::memcmp(k.host, values, bytes) == 0)
-            return k.device;
-    }
+    const auto known = std::ranges::find(known_, values, &Known::source);
+    if (known != known_.end() && known->bytes >= bytes && std::memcmp(known->host, values, bytes) == 0)
+        return known->device;
     const std::size_t rounded = (room + kAlignment - 1) / kAlignment * kAlignment;
     Block& block = block_with_room(rounded);
     std::byte* host = block.host.get() + block.used;
     void* device = block.device.get() + block.used;
     std::memcpy(host, values, bytes);
     block.used += rounded;
-    known_.push_back({values, bytes, host, device});
+    const Known stored{values, bytes, host, device};
+    if (known == known_.end()) {
+        known_.push_back(stored);
+    } else {
+        *known = stored;
+    }
     return device;
 }
 

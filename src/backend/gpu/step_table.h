@@ -17,8 +17,9 @@ class StepTable {
   public:
     explicit StepTable(Device& device) : device_(device) {}
 
-    // Where `values` will be on the device, until clear(). The same host memory with the same contents is
-    // stored once. `room`: values that there is room for, at least values.size(). Throws DeviceMemoryError.
+    // Where `values` will be on the device, until clear(). The same host memory is not stored again while
+    // what was last stored from it begins with the same bytes. `room`: values that there is room for, at
+    // least values.size(). Throws DeviceMemoryError.
     template <class T>
     const std::remove_const_t<T>* add(std::span<T> values, std::size_t room) {
         static_assert(std::is_trivially_copyable_v<T>);
@@ -42,7 +43,7 @@ class StepTable {
         std::size_t used = 0;
         std::size_t uploaded = 0;
     };
-    struct Known {
+    struct Known {  // what was last stored from `source`
         const void* source;
         std::size_t bytes;
         const std::byte* host;

@@ -149,6 +149,18 @@ class Reference final : public Backend {
         }
     }
 
+    void arg_max(Rows x, std::int32_t* best) override {
+        for (std::int64_t r = 0; r < x.n; ++r) {
+            best[r] = 0;
+            float top = -std::numeric_limits<float>::infinity();
+            for (std::int64_t i = 0; i < x.width; ++i) {
+                if (!(x.row(r)[i] > top)) continue;
+                top = x.row(r)[i];
+                best[r] = static_cast<std::int32_t>(i);
+            }
+        }
+    }
+
     void embed(const Matrix& table, std::span<const TokenId> tokens, std::int64_t n_streams,
                Rows streams) override {
         for (std::int64_t r = 0; r < streams.n; ++r) {

@@ -52,6 +52,12 @@ TEST(Fuse, TakesOnlyWhatFits) {
     const ops::Route route{{}, nullptr, row, here};
     EXPECT_EQ(n({route, ops::Mixture{{}, here, row, {}, row, row, row}}), 1U);
     EXPECT_EQ(n({route, ops::Mixture{{}, elsewhere, row, {}, row, row, row}}), 2U);
+    const ops::HcExpand expand{row, {}, {}, heads};
+    EXPECT_EQ(n({expand, collapse}), 1U);
+    EXPECT_EQ(n({expand, collapse, weighted, expand, collapse, norm(row)}), 3U);
+    EXPECT_EQ(n({expand}), 1U);
+    EXPECT_EQ(n({expand, weighted, collapse}), 3U);
+    EXPECT_EQ(n({ops::HcExpand{row, {}, {}, row}, collapse}), 2U);  // of other streams
 }
 
 class Fused : public testing::TestWithParam<GpuUnderTest> {};
@@ -149,6 +155,47 @@ TEST_P(Fused, RoutedMixtureHasTheBitsOfItsParts) {
             return device.download(y);
         };
         expect_same_bits(run(true), run(false), hashed ? "hash" : "bias");
+    }
+}
+
+// Of Flash's shape and of another one, rows of prompts and generated ones.
+TEST_P(Fused, ExpandCollapseHasTheBitsOfItsParts) {
+    const auto run = [&](std::int64_t width, bool is_prompt, bool together) {
+        const std::unique_ptr<Backend> backend = make_gpu_backend(GetParam().make());
+        Device device(*backend);
+        Random random(10);
+        HyperConnection hc;
+        hc.fn = device.matrix(random, quant::Type::f16, 24, 4 * width, 1, Backend::MatrixUse::mixing);
+        hc.base = device.vector(random.gaussian(24));
+        hc.scale = device.vector(random.gaussian(3));
+        hc.n_streams = 4;
+        hc.sinkhorn_iterations = 20;
+        hc.eps = 1e-6F;
+        const Vector w = device.vector(random.gaussian(width));
+        const Rows streams = device.rows(random.gaussian(kRows * 4 * width), 4 * width);
+        const Rows y = device.rows(random.gaussian(kRows * width), width);
+        const Rows post = device.rows(random.gaussian(kRows * 4), 4);
+        const Rows comb = device.rows(random.gaussian(kRows * 16), 16);
+        const Rows x = device.result(kRows, width);
+        const Segment segment{0, kRows, 0, is_prompt};
+        backend->begin_rows({&segment, 1});
+        backend->hc_expand(y, post, comb, streams);
+        if (!together) device.download(streams);
+        backend->hc_collapse(hc, streams, x, post, comb);
+        if (!together) device.download(x);
+        backend->rms_norm(x, w, width, 1e-6F, x);
+        std::vector<float> all;
+        for (const Rows rows : {x, streams, post, comb}) {
+            const std::vector<float> values = device.download(rows);
+            all.insert(all.end(), values.begin(), values.end());
+        }
+        return all;
+    };
+    for (const std::int64_t width : {300, 4096}) {
+        for (const bool is_prompt : {false, true}) {
+            expect_same_bits(run(width, is_prompt, true), run(width, is_prompt, false),
+                             std::to_string(width) + (is_prompt ? " columns, prompt" : " columns"));
+        }
     }
 }
 

@@ -61,21 +61,24 @@ INSTANTIATE_TEST_SUITE_P(Gpu, GpuOps,
                              return std::get<0>(op.param).name + "_" + std::get<1>(op.param).name;
                          });
 
-// Products with weights in tiles; all others are the same for prompts.
-std::vector<OpCase> cases_in_tiles() {
+// Products with weights in tiles and hyper-connections; all others are the same for prompts.
+std::vector<OpCase> prompt_cases() {
     const std::set<std::string> names{
         "matmul_Q8_0",  "matmul_F16",    "matmul_flash_Q8_0", "grouped_matmul_tiles", "experts_flash_types",
         "experts_q4_k", "mixture_flash", "mixture_q4_k",      "mixture_q8_0",         "mixture_bf16_shared"};
+    const auto has_own_kernels = [&](const OpCase& op) {
+        return names.contains(op.name) || op.name.starts_with("hc_");
+    };
     std::vector<OpCase> cases;
     for (const OpCase& op : all_cases()) {
-        if (names.contains(op.name)) cases.push_back(op);
+        if (has_own_kernels(op)) cases.push_back(op);
     }
     return cases;
 }
 
 INSTANTIATE_TEST_SUITE_P(Gpu, GpuPrompts,
                          testing::Combine(testing::ValuesIn(gpu_devices()),
-                                          testing::ValuesIn(cases_in_tiles())),
+                                          testing::ValuesIn(prompt_cases())),
                          [](const testing::TestParamInfo<Parameters>& op) {
                              return std::get<0>(op.param).name + "_" + std::get<1>(op.param).name;
                          });

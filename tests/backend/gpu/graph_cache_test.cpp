@@ -6,28 +6,29 @@
 #include <memory>
 #include <vector>
 
-#include "backend/gpu/batch_table.h"
 #include "backend/gpu/devices.h"
+#include "backend/gpu/idle_device.h"
+#include "backend/gpu/lower.h"
 #include "backend/invariance_cases.h"
 
 namespace ds4::test {
 namespace {
 
-constexpr std::uint32_t kWidth = 3;
-
-// y += x, as a list of one launch.
+// y += x, as a list of one operation.
 class Adding {
   public:
+    static constexpr std::int64_t kWidth = 3;
+
     explicit Adding(gpu::Device& device)
         : device_(device), x_(device, sizeof(float) * kWidth), y_(device, sizeof(float) * kWidth) {
         const std::vector<float> x{1, 2, 3};
         device.upload(x_.get(), x.data(), x_.bytes());
         device.fill_zero(y_.get(), y_.bytes());
     }
-    std::vector<gpu::Launch> launches(std::uint32_t n_groups_y = 1) const {
-        const gpu::AddArgs args{reinterpret_cast<const float*>(x_.get()), reinterpret_cast<float*>(y_.get()),
-                                kWidth, kWidth};
-        return {gpu::make_launch(gpu::Kernel::add, {1, n_groups_y}, args)};
+    // Of the first `width` values.
+    std::vector<gpu::ops::Op> ops(std::int64_t width = kWidth) const {
+        return {gpu::ops::Add{{reinterpret_cast<float*>(x_.get()), 1, width},
+                              {reinterpret_cast<float*>(y_.get()), 1, width}}};
     }
     std::vector<float> y() const {
         std::vector<float> host(kWidth);
@@ -40,43 +41,137 @@ class Adding {
     gpu::Buffer x_, y_;
 };
 
+// As the backend runs operations.
+class Cache {
+  public:
+    explicit Cache(gpu::Device& device) : graphs(device), lowering_(device) {}
+
+    // Whether they were replayed.
+    bool run(const std::vector<gpu::ops::Op>& ops) {
+        if (graphs.replay(ops)) return true;
+        graphs.run(ops, lowering_.run(ops));
+        return false;
+    }
+
+    gpu::GraphCache graphs;
+
+  private:
+    gpu::Lowering lowering_;
+};
+
 class GraphCacheOn : public testing::TestWithParam<GpuUnderTest> {};
 
 TEST_P(GraphCacheOn, ReplaysWhatComesAgain) {
     const std::unique_ptr<gpu::Device> device = GetParam().make();
-    gpu::GraphCache cache(*device);
+    Cache cache(*device);
     const Adding one(*device);
     const Adding other(*device);
-    for (std::uint64_t i = 0; i < 4; ++i) {
-        cache.run(one.launches());
-        EXPECT_EQ(cache.n_replays(), i);  // the first time is no replay
-        EXPECT_EQ(cache.n_graphs(), i == 0 ? 0U : 1U);
+    for (std::uint64_t i = 0; i < 5; ++i) {
+        EXPECT_EQ(cache.run(one.ops()), i >= 2) << i;
+        EXPECT_EQ(cache.graphs.n_lists(), i == 0 ? 0U : 1U);
     }
-    // Other arguments, another grid: other lists.
-    cache.run(other.launches());
-    cache.run(one.launches(2));
-    EXPECT_EQ(cache.n_replays(), 3U);
-    EXPECT_EQ(one.y(), (std::vector<float>{5, 10, 15}));
-    EXPECT_EQ(other.y(), (std::vector<float>{1, 2, 3}));
+    // Other rows, another shape, one more operation: other lists.
+    EXPECT_FALSE(cache.run(other.ops()));
+    EXPECT_FALSE(cache.run(one.ops(2)));
+    std::vector<gpu::ops::Op> both = one.ops();
+    both.push_back(other.ops()[0]);
+    EXPECT_FALSE(cache.run(both));
+    EXPECT_EQ(one.y(), (std::vector<float>{7, 14, 18}));
+    EXPECT_EQ(other.y(), (std::vector<float>{2, 4, 6}));
 }
 
 TEST_P(GraphCacheOn, IsBounded) {
     const std::unique_ptr<gpu::Device> device = GetParam().make();
-    gpu::GraphCache cache(*device);
-    const Adding adding(*device);
-    constexpr std::uint32_t kLists = gpu::GraphCache::kMaxGraphs + 3;
-    for (std::uint32_t list = 1; list <= kLists; ++list) {
-        cache.run(adding.launches(list));
-        cache.run(adding.launches(list));
-        cache.run(adding.launches(1));  // used all the time: stays
+    Cache cache(*device);
+    const Adding always(*device);
+    std::vector<Adding> others;
+    for (std::size_t i = 0; i < gpu::GraphCache::kMaxLists + 3; ++i) others.emplace_back(*device);
+    for (const Adding& other : others) {
+        cache.run(other.ops());
+        cache.run(other.ops());
+        cache.run(always.ops());  // stays
     }
-    EXPECT_EQ(cache.n_graphs(), gpu::GraphCache::kMaxGraphs);
-    const std::uint64_t n_replays = cache.n_replays();
-    cache.run(adding.launches(1));
-    EXPECT_EQ(cache.n_replays(), n_replays + 1);
-    for (std::uint32_t i = 0; i < gpu::GraphCache::kMaxGraphs; ++i) cache.run(adding.launches(100 + i));
-    cache.run(adding.launches(2));  // gone
-    EXPECT_EQ(cache.n_replays(), n_replays + 1);
+    EXPECT_EQ(cache.graphs.n_lists(), gpu::GraphCache::kMaxLists);
+    EXPECT_TRUE(cache.run(always.ops()));
+    EXPECT_TRUE(cache.run(others.back().ops()));
+    EXPECT_FALSE(cache.run(others.front().ops()));
+}
+
+TEST_P(GraphCacheOn, ForgetsWhatPointsAtMemoryThatMoved) {
+    const std::unique_ptr<gpu::Device> device = GetParam().make();
+    Cache cache(*device);
+    const Adding adding(*device);
+    for (int i = 0; i < 3; ++i) cache.run(adding.ops());
+    cache.graphs.clear();
+    EXPECT_EQ(cache.graphs.n_lists(), 0U);
+    EXPECT_FALSE(cache.run(adding.ops()));
+    EXPECT_FALSE(cache.run(adding.ops()));
+    EXPECT_TRUE(cache.run(adding.ops()));
+}
+
+// The first graph is small, so that the device starts early.
+TEST(GraphCache, StartsListsInGrowingParts) {
+    IdleDevice::Log log;
+    IdleDevice device(log);
+    Cache cache(device);
+    const Adding adding(device);
+    std::vector<gpu::ops::Op> ops;
+    for (int i = 0; i < 100; ++i) ops.push_back(adding.ops()[0]);
+    for (int i = 0; i < 3; ++i) {
+        log.clear();
+        cache.run(ops);
+        EXPECT_EQ(log.n_launches, 100U);
+    }
+    EXPECT_EQ(log.graphs, (std::vector<std::size_t>{24, 48, 28}));
+}
+
+// The backend's products, on a device that only counts.
+class Products {
+  public:
+    explicit Products(std::int64_t n_in) {
+        const auto nowhere = reinterpret_cast<std::byte*>(std::uintptr_t{1} << 40);
+        const quant::Format& q8_0 = quant::format(quant::Type::q8_0);
+        const Matrix host{nowhere, q8_0.type, n_in,
+                          32,      1,         quant::row_bytes(q8_0, static_cast<std::size_t>(n_in))};
+        w_ = backend_->place(host, Backend::MatrixUse::product);
+        x_.data = y_.data = reinterpret_cast<float*>(nowhere);
+        x_.width = n_in;
+        y_.width = 32;
+    }
+    void begin_rows(std::span<const Segment> segments) { backend_->begin_rows(segments); }
+    // Of n rows.
+    IdleDevice::Log run(std::int64_t n) {
+        log_.clear();
+        backend_->matmul(w_, {x_.data, n, x_.width}, {y_.data, n, y_.width});
+        backend_->flush();
+        return log_;
+    }
+
+  private:
+    IdleDevice::Log log_;
+    std::unique_ptr<Backend> backend_ = make_gpu_backend(std::make_unique<IdleDevice>(log_));
+    Matrix w_;
+    Rows x_, y_;
+};
+
+TEST(GraphCache, WorkingMemoryThatMovesIsNoticed) {
+    Products products(32);  // no tiles: activations are prepared in working memory
+    const auto is_replayed = [&](std::int64_t n) { return !products.run(n).graphs.empty(); };
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(is_replayed(1), i >= 2) << i;
+    EXPECT_FALSE(is_replayed(10'000));
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(is_replayed(1), i >= 2) << i;
+}
+
+TEST(GraphCache, ListsKnowWhatTheirRowsAre) {
+    Products products(64);  // in tiles: a prompt's rows take two launches, generated ones take one
+    const Segment prompt{0, 2, 0, true};
+    for (int i = 0; i < 4; ++i) {
+        EXPECT_EQ(products.run(2).n_launches, i == 0 ? 1U : 2U) << i;  // generated at first
+        products.begin_rows({});
+        for (int k = 0; k < 3; ++k) EXPECT_EQ(products.run(2).n_launches, 1U) << i;
+        products.begin_rows({&prompt, 1});
+        for (int k = 0; k < 3; ++k) EXPECT_EQ(products.run(2).n_launches, 2U) << i;
+    }
 }
 
 // The steps of a growing context, in the same memory, against all its rows at once.
@@ -110,30 +205,6 @@ TEST_P(GraphCacheOn, GrowingContextGivesTheSameBits) {
         return all;
     };
     expect_same_bits(run(1), run(kSteps), "steps of one row");
-}
-
-// What kernels are told about a batch does not move while a context grows.
-TEST(BatchTable, StaysWhereItIs) {
-    const std::unique_ptr<gpu::Device> device = gpu::make_emulated_device();
-    gpu::StepTable table(*device);
-    gpu::BatchTable batches(table);
-    std::vector<std::byte*> pages(40, nullptr);
-    std::vector<std::int32_t> position(1);
-    std::vector<gpu::ops::Batch> seen;
-    std::vector<const std::int32_t*> after;
-    for (const std::int64_t start : {520, 521, 700, 1000}) {
-        LayerHistory h;
-        h.compressed = {pages.data(), 0, 3, quant::KvRowFormat::attention(quant::KvFormat::f32, 8, 0)};
-        const TestBatch batch({{start, 1}});
-        seen.push_back(batches.add(batch.rows(), std::vector<LayerHistory>{h}, 4));
-        after.push_back(table.add(std::span<const std::int32_t>(position)));
-        table.clear();
-        EXPECT_EQ(seen.back().end, seen[0].end) << start;
-        EXPECT_EQ(seen.back().args.history, seen[0].args.history) << start;
-        EXPECT_EQ(seen.back().args.segments, seen[0].args.segments) << start;
-        EXPECT_EQ(after.back(), after[0]) << start;
-    }
-    EXPECT_GE(seen[0].end, 1001);
 }
 
 INSTANTIATE_TEST_SUITE_P(Gpu, GraphCacheOn, testing::ValuesIn(gpu_devices()),

@@ -11,6 +11,7 @@
 #include "backend/gpu/cuda/check.h"
 #include "backend/gpu/cuda/entries.h"
 #include "backend/gpu/cuda/indexer.h"
+#include "backend/gpu/cuda/streams.h"
 #include "backend/gpu/cuda/uploader.h"
 
 namespace ds4::gpu {
@@ -63,13 +64,19 @@ class CudaGraph final : public Graph {
 };
 
 // What a kernel that failed leaves behind spoils the process's context of this GPU for good, whoever asks.
-// The last to leave closes it, so that the next device starts with a new one.
+// The last to leave closes it, so that the next device starts with a new one. A good context stays, without
+// the memory that its pool kept: the next device plans with what is free.
 class Context {
   public:
     explicit Context(int index) : index_(index) {}
     ~Context() {
         cudaSetDevice(index_);
-        if (cudaDeviceSynchronize() != cudaSuccess) cudaDeviceReset();
+        cudaMemPool_t pool = nullptr;
+        if (cudaDeviceSynchronize() != cudaSuccess) {
+            cudaDeviceReset();
+        } else if (cudaDeviceGetDefaultMemPool(&pool, index_) == cudaSuccess) {
+            cudaMemPoolTrimTo(pool, 0);
+        }
         cudaGetLastError();
     }
     Context(const Context&) = delete;
@@ -176,7 +183,10 @@ class CudaDevice final : public Device {
             throw;
         }
         check(cudaStreamEndCapture(stream_.get(), &graph), "cannot end a graph");
-        return std::make_unique<CudaGraph>(graph);
+        auto made = std::make_unique<CudaGraph>(graph);
+        // Else its first launch would do that.
+        check(cudaGraphUpload(made->exec(), stream_.get()), "cannot load a graph");
+        return made;
     }
 
   private:
@@ -230,7 +240,8 @@ class CudaDevice final : public Device {
         }
         cudaError_t status = cudaSuccess;
         if (cuda::launch_attention(launch, stream_.get(), status) ||
-            cuda::launch_indexer(launch, stream_.get(), status)) {
+            cuda::launch_indexer(launch, stream_.get(), status) ||
+            cuda::launch_streams(launch, stream_.get(), status)) {
             return check(status, entry.name);
         }
         void* args[] = {const_cast<std::byte*>(launch.args.data())};

@@ -46,4 +46,28 @@ DS4_FN void store_group(Thread t, float v, DS4_GLOBAL ActBlock* row, DS4_GLOBAL 
     }
 }
 
+// 256 values x as a block with one scale, and its sums. By one SIMD-group, eight values a lane.
+DS4_FN void store_block(Thread t, const DS4_GLOBAL float* x, DS4_GLOBAL ActBlock& block,
+                        DS4_GLOBAL float* sums) {
+    const DS4_GLOBAL float* of_lane = x + 8 * t.lane;
+    uint32_t largest = 0;
+    DS4_UNROLL
+    for (uint32_t i = 0; i < 8; ++i) largest = larger(largest, magnitude_bits(of_lane[i]));
+    const Quantiser quantiser = quantiser_of(simd_max(t, largest));
+    uint32_t words[2] = {0, 0};
+    int32_t sum = 0;
+    DS4_UNROLL
+    for (uint32_t i = 0; i < 8; ++i) {
+        const uint32_t code = quantiser.code(of_lane[i]);
+        words[i / 4] |= code << (8 * (i % 4));
+        sum += static_cast<int8_t>(code);
+    }
+    auto* codes = reinterpret_cast<DS4_GLOBAL uint8_t*>(block.code) + 8 * t.lane;
+    store_u32(codes, words[0]);
+    store_u32(codes + 4, words[1]);
+    if (t.lane < 8) block.scale[t.lane] = quantiser.scale;
+    sum += simd_shuffle_xor(t, sum, 1);
+    if (t.lane % 2 == 0) sums[t.lane / 2] = quantiser.scale * static_cast<float>(sum);
+}
+
 }  // namespace ds4::gpu::DS4_DIALECT

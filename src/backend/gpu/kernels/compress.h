@@ -2,8 +2,8 @@
 
 #include "backend/gpu/args.h"
 #include "backend/gpu/kernels/formats.h"
+#include "backend/gpu/kernels/head_row.h"
 #include "backend/gpu/kernels/kv_rows.h"
-#include "backend/gpu/kernels/rows.h"
 
 // The compressor, model.md 7: first every window that the batch closes becomes a row (compress_emit), then
 // the frontiers move on (compress_move), for the windows read the old ones.
@@ -75,37 +75,12 @@ DS4_FN float pool(DS4_ARGS CompressArgs& a, const DS4_LOCAL Stream& s, uint32_t 
     return weighted / sum;
 }
 
-struct CompressEmitShared {
-    GroupScratch group;
-    SharedArray<float, kMaxHeadDim> row;
-};
-
 // Norm, rotation and rounding of the pooled row.
-DS4_FN void finish_row(Thread t, DS4_ARGS CompressArgs& a, uint32_t window,
-                       DS4_SHARED CompressEmitShared& s) {
-    float squares = 0;
-    for (uint32_t i = t.index; i < a.dim; i += t.n_threads) squares = fma(s.row[i], s.row[i], squares);
-    const float scale = 1.0f / sqrt(group_sum(t, squares, s.group) / static_cast<float>(a.dim) + a.rms_eps);
-    for (uint32_t i = t.index; i < a.dim; i += t.n_threads) s.row[i] = a.norm[i] * (s.row[i] * scale);
-    group_barrier(t);
-    const uint32_t n_plain = a.dim - a.n_dims;
-    for (uint32_t pair = t.index; pair < a.n_dims / 2; pair += t.n_threads) {
-        const float theta = static_cast<float>(window * a.ratio) * a.frequency[pair];
-        const float c = cos(theta);
-        const float sine = sin(theta);
-        const float first = s.row[n_plain + 2 * pair];
-        const float second = s.row[n_plain + 2 * pair + 1];
-        s.row[n_plain + 2 * pair] = first * c - second * sine;
-        s.row[n_plain + 2 * pair + 1] = first * sine + second * c;
-    }
-    group_barrier(t);
+DS4_FN void finish_row(Thread t, DS4_ARGS CompressArgs& a, uint32_t window, DS4_SHARED HeadShared& s) {
+    norm_head(t, a.norm, a.dim, a.rms_eps, s);
+    rotate_head(t, a.dim, a.n_dims, static_cast<float>(window * a.ratio), a.frequency, 1, s);
     if (a.finish == 1) {
-        for (uint32_t b = t.simd; b < n_plain / kFp8Block; b += t.n_simds) {
-            const uint32_t i = b * kFp8Block + t.lane;
-            const float block = fp8_scale(t, s.row[i], s.row[i + 32]);
-            s.row[i] = round_fp8(s.row[i], block);
-            s.row[i + 32] = round_fp8(s.row[i + 32], block);
-        }
+        round_head_fp8(t, a.dim, a.n_dims, false, s);
     } else if (a.finish == 2 && t.simd == 0) {
         float v[kHadamardParts];
         DS4_UNROLL
@@ -123,9 +98,8 @@ DS4_FN void finish_row(Thread t, DS4_ARGS CompressArgs& a, uint32_t window,
 
 // The row that a window becomes, by the whole group.
 DS4_FN void emit_window(Thread t, DS4_ARGS CompressArgs& a, const DS4_LOCAL Stream& stream, uint32_t segment,
-                        uint32_t window, DS4_SHARED CompressEmitShared& s) {
+                        uint32_t window, DS4_SHARED HeadShared& s) {
     for (uint32_t i = t.index; i < a.dim; i += t.n_threads) s.row[i] = pool(a, stream, window, i);
-    group_barrier(t);
     finish_row(t, a, window, s);
     const DS4_GLOBAL HistoryArgs& h = a.batch.history[segment];
     const PagedRowsArgs rows = a.of_indexer != 0 ? h.indexer : h.compressed;
@@ -158,7 +132,7 @@ DS4_FN void move_slot(DS4_ARGS CompressArgs& a, const DS4_LOCAL Stream& stream, 
 }
 
 // Grid: (most windows that a segment closes, segments)
-DS4_KERNEL(compress_emit, CompressArgs, CompressEmitShared) {
+DS4_KERNEL(compress_emit, CompressArgs, HeadShared) {
     const Stream stream = stream_of(a, t.group_y);
     if (t.group >= stream.n_closed()) return;
     emit_window(t, a, stream, t.group_y, stream.first_window() + t.group, s);
@@ -171,8 +145,7 @@ DS4_KERNEL(compress_move, CompressArgs, NoShared) {
 }
 
 // Both for a short segment, by one group. Where no window closes only the segment's own slots move.
-DS4_FN void compress_segment(Thread t, DS4_ARGS CompressArgs& a, uint32_t segment,
-                             DS4_SHARED CompressEmitShared& s) {
+DS4_FN void compress_segment(Thread t, DS4_ARGS CompressArgs& a, uint32_t segment, DS4_SHARED HeadShared& s) {
     const Stream stream = stream_of(a, segment);
     const uint32_t n_closed = stream.n_closed();
     for (uint32_t w = 0; w < n_closed; ++w) {

@@ -27,55 +27,63 @@ DS4_FN float affinity(float z) {
     return sqrt(z > 20 ? z : log1p(exp(z)));
 }
 
-// A lane's keys: expert e is key e / kSimdWidth of lane e % kSimdWidth.
-constexpr uint32_t kKeysPerLane = kMaxExperts / kSimdWidth;
+constexpr uint32_t kRoutedAtOnce = 8;  // rows of a group
+
+struct RouteShared {
+    SharedArray<float, kRoutedAtOnce * kMaxExperts> key;
+};
+
+// Which threads of a group route which of its rows: some SIMD-groups each.
+struct RouteTeam {
+    uint32_t row;  // of those at once
+    uint32_t index, n_threads;
+};
+DS4_FN RouteTeam route_team(Thread t, uint32_t n_rows) {
+    const uint32_t rows = smaller(smaller(n_rows, kRoutedAtOnce), t.n_simds);
+    const uint32_t simds = t.n_simds / rows;
+    return {t.simd / simds, t.simd % simds * kSimdWidth + t.lane, simds * kSimdWidth};
+}
 
 // The expert with the largest key, of equal ones the lowest; the key is used up. By one SIMD-group.
-DS4_FN uint32_t take_top(Thread t, uint32_t n, DS4_LOCAL float (&key)[kKeysPerLane]) {
+DS4_FN uint32_t take_top(Thread t, uint32_t n, uint32_t keys, DS4_SHARED RouteShared& s) {
     float best = as_float(0xff800000u);  // -infinity
     uint32_t at = smaller(t.lane, n - 1);
-    DS4_UNROLL
-    for (uint32_t i = 0; i < kKeysPerLane; ++i) {
-        if (i * kSimdWidth >= n) continue;
-        if (key[i] <= best) continue;
-        best = key[i];
-        at = i * kSimdWidth + t.lane;
+    for (uint32_t e = t.lane; e < n; e += kSimdWidth) {
+        const float key = s.key[keys + e];
+        at = key > best ? e : at;
+        best = larger(best, key);
     }
     const float top = simd_max(t, best);
     const uint32_t lowest = n - simd_max(t, best == top ? n - at : 0u);
-    DS4_UNROLL
-    for (uint32_t i = 0; i < kKeysPerLane; ++i) {
-        if (i * kSimdWidth + t.lane == lowest) key[i] = as_float(0xff800000u);
-    }
+    simd_barrier(t);
+    if (t.lane == 0) s.key[keys + lowest] = as_float(0xff800000u);
+    simd_barrier(t);
     return lowest;
 }
 
-static_assert(kMaxUsed <= kSimdWidth);  // a lane each
-
-// The n_used best experts of a row, the k-th in lane k. By one SIMD-group.
-DS4_FN uint32_t best_experts(Thread t, DS4_ARGS RouteArgs& a, const DS4_GLOBAL float* logits) {
-    float key[kKeysPerLane];
-    DS4_UNROLL
-    for (uint32_t i = 0; i < kKeysPerLane; ++i) {
-        const uint32_t e = i * kSimdWidth + t.lane;
-        key[i] = as_float(0xff800000u);
-        if (e < a.n_experts) key[i] = affinity(logits[e]) + (a.bias != nullptr ? a.bias[e] : 0);
-    }
-    uint32_t chosen = 0;
-    for (uint32_t k = 0; k < a.n_used; ++k) {
-        const uint32_t top = take_top(t, a.n_experts, key);
-        if (t.lane == k) chosen = top;
-    }
-    return chosen;
-}
-
-// Experts and weights of a row, by one SIMD-group.
-DS4_FN void route_row(Thread t, DS4_ARGS RouteArgs& a, uint32_t row) {
+// Routes rows [first, first + n) of which there are at most kRoutedAtOnce and one per SIMD-group, by the
+// whole group.
+DS4_FN void route_rows(Thread t, DS4_ARGS RouteArgs& a, uint32_t first, uint32_t n,
+                       DS4_SHARED RouteShared& s) {
+    const RouteTeam team = route_team(t, n);
+    const bool has_row = team.row < n;
+    const uint32_t row = first + team.row;
     const DS4_GLOBAL float* logits = a.logits + static_cast<int64_t>(row) * a.n_experts;
-    const bool has_slot = t.lane < a.n_used;
+    if (has_row && a.hash == nullptr) {
+        for (uint32_t e = team.index; e < a.n_experts; e += team.n_threads) {
+            const float key = affinity(logits[e]) + (a.bias != nullptr ? a.bias[e] : 0);
+            s.key[team.row * kMaxExperts + e] = key == key ? key : as_float(0xff800000u);  // NaN is last
+        }
+    }
+    group_barrier(t);
+    if (!has_row || team.index >= kSimdWidth) return;
+    const bool has_slot = team.index < a.n_used;
     uint32_t chosen = 0;
     if (a.hash == nullptr) {
-        chosen = best_experts(t, a, logits);
+        for (uint32_t k = 0; k < a.n_used; ++k) {
+            const uint32_t top = take_top(t, a.n_experts, team.row * kMaxExperts, s);
+            if (t.lane == k) chosen = top;
+        }
     } else if (has_slot) {
         chosen = static_cast<uint32_t>(a.hash[static_cast<int64_t>(a.tokens[row]) * a.n_used + t.lane]);
     }
@@ -84,13 +92,15 @@ DS4_FN void route_row(Thread t, DS4_ARGS RouteArgs& a, uint32_t row) {
     for (uint32_t k = 0; k < a.n_used; ++k) sum += simd_shuffle(t, mine, k);
     const float denominator = a.normalise != 0 ? larger(sum, 6.103515625e-5f) : 1;
     if (!has_slot) return;
-    const int64_t at = static_cast<int64_t>(row) * a.n_used + t.lane;
+    const int64_t at = static_cast<int64_t>(row) * a.n_used + team.index;
     a.expert[at] = static_cast<int32_t>(chosen);
     a.weight[at] = a.weight_scale * mine / denominator;
 }
 
-DS4_KERNEL(route, RouteArgs, NoShared) {
-    route_row(t, a, t.group);
+static_assert(kMaxUsed <= kSimdWidth);  // a lane each
+
+DS4_KERNEL(route, RouteArgs, RouteShared) {
+    route_rows(t, a, t.group, 1, s);
 }
 
 }  // namespace ds4::gpu::DS4_DIALECT

@@ -1,25 +1,20 @@
 #pragma once
 
 #include "backend/gpu/args.h"
-#include "backend/gpu/kernels/rounding.h"
-#include "backend/gpu/kernels/rows.h"
+#include "backend/gpu/kernels/head_row.h"
 
 // Kernels that do the work of several operations (fuse.h), with their bits.
 namespace ds4::gpu::DS4_DIALECT {
 
 // A group per head.
-DS4_KERNEL(norm_rotate, NormRotateArgs, GroupShared) {
+DS4_KERNEL(norm_rotate, NormRotateArgs, HeadShared) {
     const int64_t at = static_cast<int64_t>(t.group) * a.head_dim;
-    DS4_GLOBAL float* y = a.y + at;
-    norm_row(t, a.x + at, a.w, a.head_dim, a.eps, y, s);
-    group_barrier(t);
+    for (uint32_t i = t.index; i < a.head_dim; i += t.n_threads) s.row[i] = a.x[at + i];
+    norm_head(t, a.w, a.head_dim, a.eps, s);
     const float position = static_cast<float>(a.positions[t.group / a.n_heads]);
-    for (uint32_t pair = t.index; pair < a.n_dims / 2; pair += t.n_threads) {
-        rotate_pair(position * a.frequency[pair], a.direction, y + a.head_dim - a.n_dims + 2 * pair);
-    }
-    if (a.rounds == 0) return;
-    group_barrier(t);
-    round_fp8_row(t, y, a.head_dim, a.n_tail, a.tail_to_f16 != 0);
+    rotate_head(t, a.head_dim, a.n_dims, position, a.frequency, a.direction, s);
+    if (a.rounds != 0) round_head_fp8(t, a.head_dim, a.n_tail, a.tail_to_f16 != 0, s);
+    for (uint32_t i = t.index; i < a.head_dim; i += t.n_threads) a.y[at + i] = s.row[i];
 }
 
 // A SIMD-group per head.

@@ -7,19 +7,14 @@
 // for another, and each alone would leave a GPU idle.
 namespace ds4::gpu::DS4_DIALECT {
 
-struct PrepareAttentionShared {
-    CompressEmitShared compress;
-    GroupScratch norm;
-};
-
-DS4_KERNEL(prepare_attention, PrepareAttentionArgs, PrepareAttentionShared) {
+DS4_KERNEL(prepare_attention, PrepareAttentionArgs, HeadShared) {
     if (t.group < a.n_compressors * a.n_segments) {
-        compress_segment(t, a.compress[t.group / a.n_segments], t.group % a.n_segments, s.compress);
+        compress_segment(t, a.compress[t.group / a.n_segments], t.group % a.n_segments, s);
         return;
     }
     t.group -= a.n_compressors * a.n_segments;
     if (t.group < a.n) {
-        norm_rotate(t, a.kv, s.norm);
+        norm_rotate(t, a.kv, s);
         return;
     }
     t.group -= a.n;
@@ -29,7 +24,7 @@ DS4_KERNEL(prepare_attention, PrepareAttentionArgs, PrepareAttentionShared) {
         return;
     }
     t.group -= a.index_groups;
-    norm_rotate(t, a.q, s.norm);
+    norm_rotate(t, a.q, s);
 }
 
 }  // namespace ds4::gpu::DS4_DIALECT

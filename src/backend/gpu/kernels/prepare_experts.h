@@ -6,6 +6,7 @@
 namespace ds4::gpu::DS4_DIALECT {
 
 struct PrepareExpertsShared {
+    RouteShared route;
     SharedArray<int32_t, kMaxListPairs> expert;
     SharedArray<uint32_t, kMaxListPairs> rank;  // among the pairs of the same expert
 };
@@ -74,8 +75,11 @@ DS4_FN void quantise_block(Thread t, DS4_ARGS PrepareExpertsArgs& a, uint32_t bl
 DS4_KERNEL(prepare_experts, PrepareExpertsArgs, PrepareExpertsShared) {
     if (t.group == 0) {
         if (a.route.logits != nullptr) {
-            for (uint32_t row = t.simd; row < a.n; row += t.n_simds) route_row(t, a.route, row);
-            group_barrier(t);
+            const uint32_t at_once = smaller(kRoutedAtOnce, t.n_simds);
+            for (uint32_t row = 0; row < a.n; row += at_once) {
+                route_rows(t, a.route, row, smaller(at_once, a.n - row), s.route);
+                group_barrier(t);
+            }
         }
         list_experts(t, a, s);
         return;

@@ -31,6 +31,39 @@ DS4_KERNEL(rms_norm, RmsNormArgs, GroupShared) {
     norm_row(t, a.x + at, a.w, a.width, a.eps, a.y + at, s);
 }
 
+struct ArgMaxShared {
+    SharedArray<float, kMaxSimds> top;
+    SharedArray<uint32_t, kMaxSimds> first;  // width - index, so that the first is the largest; 0: none
+};
+
+// A thread sees its values in ascending order, so the first of equals stays.
+DS4_KERNEL(arg_max, ArgMaxArgs, ArgMaxShared) {
+    const DS4_GLOBAL float* x = a.x + static_cast<int64_t>(t.group) * a.width;
+    float top = as_float(0xff800000u);  // -infinity
+    uint32_t first = 0;
+    for (uint32_t i = t.index; i < a.width; i += t.n_threads) {
+        const float v = x[i];
+        if (!(v > top)) continue;
+        top = v;
+        first = a.width - i;
+    }
+    const float simd_top = simd_max(t, top);
+    const uint32_t simd_first = simd_max(t, top == simd_top ? first : 0u);
+    if (t.lane == 0) {
+        s.top[t.simd] = simd_top;
+        s.first[t.simd] = simd_first;
+    }
+    group_barrier(t);
+    if (t.index != 0) return;
+    for (uint32_t i = 0; i < t.n_simds; ++i) {
+        const bool is_first = s.top[i] == top && s.first[i] > first;
+        if (!(s.top[i] > top) && !is_first) continue;
+        top = s.top[i];
+        first = s.first[i];
+    }
+    a.best[t.group] = first == 0 ? 0 : static_cast<int32_t>(a.width - first);
+}
+
 DS4_KERNEL(add, AddArgs, NoShared) {
     const uint32_t i = t.group_y * t.n_threads + t.index;
     if (i >= a.y_width) return;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "backend/gpu/args.h"
+#include "backend/gpu/kernels/act_blocks.h"
 #include "backend/gpu/kernels/formats.h"
 #include "backend/gpu/kernels/rows.h"
 
@@ -16,41 +17,74 @@ DS4_KERNEL(embed, EmbedArgs, NoShared) {
     for (uint32_t m = 0; m < a.n_streams; ++m) streams[m * a.width + i] = v;
 }
 
-struct HcDotsShared {
-    SharedArray<float, kHcRows * kHcSlice> x;
-};
+// ---- expansion
 
-DS4_KERNEL(hc_dots, HcDotsArgs, HcDotsShared) {
-    constexpr uint32_t kParts = kHcSlice / kSimdWidth;
-    const uint32_t first = t.group * kHcSlice, first_row = t.group_y * kHcRows;
-    const uint32_t n_inputs = smaller(a.n_in - first, kHcSlice), n_rows = smaller(a.n - first_row, kHcRows);
-    for (uint32_t i = t.index; i < n_rows * kHcSlice; i += t.n_threads) {
-        const uint32_t row = first_row + i / kHcSlice, at = i % kHcSlice;
-        s.x[i] = at < n_inputs ? a.streams[static_cast<int64_t>(row) * a.n_in + first + at] : 0;
-    }
-    group_barrier(t);
-    for (uint32_t v = t.simd; v <= a.n_mix; v += t.n_simds) {
-        float w[kParts];
+// Column i of a row's streams.
+DS4_FN void expand_column(DS4_ARGS HcExpandArgs& a, uint32_t row, uint32_t i) {
+    const uint32_t m = a.n_streams;
+    const float y = a.y[static_cast<int64_t>(row) * a.width + i];
+    const DS4_GLOBAL float* post = a.post + static_cast<int64_t>(row) * m;
+    const DS4_GLOBAL float* comb = a.comb + static_cast<int64_t>(row) * m * m;
+    DS4_GLOBAL float* streams = a.streams + static_cast<int64_t>(row) * m * a.width + i;
+    float old[kMaxStreams];
+    DS4_UNROLL
+    for (uint32_t j = 0; j < kMaxStreams; ++j) old[j] = j < m ? streams[j * a.width] : 0;
+    for (uint32_t k = 0; k < m; ++k) {
+        float sum = post[k] * y;
         DS4_UNROLL
-        for (uint32_t j = 0; j < kParts; ++j) {
-            const uint32_t at = j * kSimdWidth + t.lane;
-            w[j] = v < a.n_mix && at < n_inputs
-                       ? weight_value(a.type, a.fn + static_cast<int64_t>(v) * a.row_bytes, first + at)
-                       : 0;
+        for (uint32_t j = 0; j < kMaxStreams; ++j) {
+            if (j < m) sum = fma(comb[j * m + k], old[j], sum);
         }
-        for (uint32_t r = 0; r < n_rows; ++r) {
-            float sum = 0;
-            DS4_UNROLL
-            for (uint32_t j = 0; j < kParts; ++j) {
-                const float x = s.x[r * kHcSlice + j * kSimdWidth + t.lane];
-                sum = fma(v < a.n_mix ? w[j] : x, x, sum);
-            }
-            sum = simd_sum(t, sum);
-            const int64_t slice = static_cast<int64_t>(first_row + r) * a.n_slices + t.group;
+        streams[k * a.width] = sum;
+    }
+}
+
+DS4_KERNEL(hc_expand, HcExpandArgs, NoShared) {
+    const uint32_t i = t.group_y * t.n_threads + t.index;
+    if (i < a.width) expand_column(a, t.group, i);
+}
+
+// ---- products with fn
+
+// fn[v] x, or the squares of x for v = n_mix, over columns [first, first + n) of a row's streams: the same in
+// every lane of the SIMD-group.
+template <class A>
+DS4_FN float dot_columns(Thread t, DS4_ARGS A& a, uint32_t n_mix, uint32_t v, uint32_t row, uint32_t first,
+                         uint32_t n) {
+    const uint32_t m = a.expand.n_streams, width = a.expand.width;
+    const DS4_GLOBAL float* streams = a.expand.streams + static_cast<int64_t>(row) * m * width;
+    float sum = 0;
+    for (uint32_t k = 0; k < m; ++k) {
+        for (uint32_t i = k * width + first + t.lane; i < k * width + first + n; i += kSimdWidth) {
+            const float x = streams[i];
+            const float w =
+                v < n_mix ? weight_value(a.type, a.fn + static_cast<int64_t>(v) * a.row_bytes, i) : x;
+            sum = fma(w, x, sum);
+        }
+    }
+    return simd_sum(t, sum);
+}
+
+DS4_KERNEL(hc_dots, HcDotsArgs, NoShared) {
+    const uint32_t first = t.group * kHcColumns, first_row = t.group_y * kHcRows;
+    const uint32_t n_columns = smaller(a.expand.width - first, kHcColumns);
+    const uint32_t n_rows = smaller(a.n - first_row, kHcRows);
+    if (a.expand.y != nullptr) {
+        for (uint32_t i = t.index; i < n_rows * n_columns; i += t.n_threads) {
+            expand_column(a.expand, first_row + i / n_columns, first + i % n_columns);
+        }
+        group_barrier(t);
+    }
+    for (uint32_t v = t.simd; v <= a.n_mix; v += t.n_simds) {
+        for (uint32_t row = first_row; row < first_row + n_rows; ++row) {
+            const float sum = dot_columns(t, a, a.n_mix, v, row, first, n_columns);
+            const int64_t slice = static_cast<int64_t>(row) * a.n_slices + t.group;
             if (t.lane == 0) a.partial[slice * (a.n_mix + 1) + v] = sum;
         }
     }
 }
+
+// ---- collapse
 
 struct HcMixShared {
     GroupScratch group;
@@ -73,21 +107,6 @@ DS4_FN void normalise_lines(Thread t, uint32_t n, uint32_t line, uint32_t step, 
         for (uint32_t b = 0; b < n; ++b) s.comb[t.lane * line + b * step] /= sum;
     }
     simd_barrier(t);
-}
-
-// What all slices say: mix (n_mix), then the sum of squares. A SIMD-group per value.
-DS4_FN void sum_slices(Thread t, DS4_ARGS HcMixArgs& a, DS4_SHARED HcMixShared& s) {
-    const uint32_t stride = a.n_mix + 1;
-    const DS4_GLOBAL float* partial = a.partial + static_cast<int64_t>(t.group) * a.n_slices * stride;
-    for (uint32_t v = t.simd; v < stride; v += t.n_simds) {
-        float sum = 0;
-        for (uint32_t slice = t.lane; slice < a.n_slices; slice += kSimdWidth) {
-            sum += partial[slice * stride + v];
-        }
-        sum = simd_sum(t, sum);
-        if (t.lane == 0) s.mix[v] = sum;
-    }
-    group_barrier(t);
 }
 
 // A softmax over each row of logits, then Sinkhorn: columns first, then rows and columns in turn. By one
@@ -115,7 +134,7 @@ DS4_FN void mix_comb(Thread t, DS4_ARGS HcMixArgs& a, float rho, DS4_SHARED HcMi
     }
 }
 
-// post and comb of the group's row, for hc_expand. By one SIMD-group.
+// post and comb of the group's row, for the next expansion. By one SIMD-group.
 DS4_FN void mix_back(Thread t, DS4_ARGS HcMixArgs& a, float rho, DS4_SHARED HcMixShared& s) {
     const uint32_t m = a.n_streams;
     if (t.lane < m) {
@@ -128,11 +147,11 @@ DS4_FN void mix_back(Thread t, DS4_ARGS HcMixArgs& a, float rho, DS4_SHARED HcMi
     }
 }
 
-// The first SIMD-group mixes post and comb while the others collapse the streams.
-DS4_KERNEL(hc_mix, HcMixArgs, HcMixShared) {
+// The group's row, whose products with fn and squares are in s.mix. The first SIMD-group mixes post and comb
+// while the others collapse the streams.
+DS4_FN void collapse_row(Thread t, DS4_ARGS HcMixArgs& a, DS4_SHARED HcMixShared& s) {
     const uint32_t m = a.n_streams;
     const DS4_GLOBAL float* streams = a.streams + static_cast<int64_t>(t.group) * m * a.width;
-    sum_slices(t, a, s);
     const float rho = 1.0f / sqrt(s.mix[a.n_mix] / static_cast<float>(m * a.width) + a.rms_eps);
     if (t.index < m) s.pre[t.index] = sigmoid(rho * s.mix[t.index] * a.scale[0] + a.base[t.index]) + a.eps;
     group_barrier(t);
@@ -153,24 +172,39 @@ DS4_KERNEL(hc_mix, HcMixArgs, HcMixShared) {
     norm_row(t, x, a.norm, a.width, a.norm_eps, x, s.group);
 }
 
-DS4_KERNEL(hc_expand, HcExpandArgs, NoShared) {
-    const uint32_t i = t.group_y * t.n_threads + t.index;
-    if (i >= a.width) return;
-    const uint32_t m = a.n_streams;
-    const float y = a.y[static_cast<int64_t>(t.group) * a.width + i];
-    const DS4_GLOBAL float* post = a.post + static_cast<int64_t>(t.group) * m;
-    const DS4_GLOBAL float* comb = a.comb + static_cast<int64_t>(t.group) * m * m;
-    DS4_GLOBAL float* streams = a.streams + static_cast<int64_t>(t.group) * m * a.width + i;
-    float old[kMaxStreams];
-    DS4_UNROLL
-    for (uint32_t j = 0; j < kMaxStreams; ++j) old[j] = j < m ? streams[j * a.width] : 0;
-    for (uint32_t k = 0; k < m; ++k) {
-        float sum = post[k] * y;
-        DS4_UNROLL
-        for (uint32_t j = 0; j < kMaxStreams; ++j) {
-            if (j < m) sum = fma(comb[j * m + k], old[j], sum);
+DS4_KERNEL(hc_mix, HcMixArgs, HcMixShared) {
+    const uint32_t stride = a.n_mix + 1;
+    const DS4_GLOBAL float* partial = a.partial + static_cast<int64_t>(t.group) * a.n_slices * stride;
+    for (uint32_t v = t.simd; v < stride; v += t.n_simds) {
+        float sum = 0;
+        for (uint32_t slice = t.lane; slice < a.n_slices; slice += kSimdWidth) {
+            sum += partial[slice * stride + v];
         }
-        streams[k * a.width] = sum;
+        sum = simd_sum(t, sum);
+        if (t.lane == 0) s.mix[v] = sum;
+    }
+    group_barrier(t);
+    collapse_row(t, a, s);
+}
+
+DS4_KERNEL(hc_site, HcSiteArgs, HcMixShared) {
+    const uint32_t width = a.expand.width, n_mix = a.mix.n_mix;
+    if (a.expand.y != nullptr) {
+        for (uint32_t i = t.index; i < width; i += t.n_threads) expand_column(a.expand, t.group, i);
+        group_barrier(t);
+    }
+    for (uint32_t v = t.simd; v <= n_mix; v += t.n_simds) {
+        const float sum = dot_columns(t, a, n_mix, v, t.group, 0, width);
+        if (t.lane == 0) s.mix[v] = sum;
+    }
+    group_barrier(t);
+    collapse_row(t, a.mix, s);
+    if (a.act == nullptr) return;
+    group_barrier(t);
+    const int64_t row = static_cast<int64_t>(t.group) * width;
+    for (uint32_t first = t.simd * kActInputs; first < width; first += t.n_simds * kActInputs) {
+        store_block(t, a.mix.x + row + first, a.act[(row + first) / kActInputs],
+                    a.act_sums + (row + first) / kSumInputs);
     }
 }
 
