@@ -71,10 +71,10 @@ TEST_P(Site, QuantisesWhatItCollapses) {
     a.act_sums = at<float>(sums);
     a.row_bytes = kStreams * kWidth * sizeof(float);
     a.type = static_cast<std::uint32_t>(quant::Type::f32);
-    const gpu::PrepareExpertsArgs prepare{at<float>(x),
+    const gpu::PrepareExpertsArgs prepare{{},
+                                          at<float>(x),
                                           at<gpu::ActBlock>(expected_act),
                                           at<float>(expected_sums),
-                                          nullptr,
                                           at<gpu::ExpertList>(list),
                                           kRows,
                                           kWidth,
