@@ -148,19 +148,25 @@ DS4_DEVICE void weighted_sum(uint32_t first_head, float (&c)[kDimTiles][4], Tile
 
 // ---- kernels
 
-// The keys of a piece, eight a warp. Barriers before and after, so that shared memory is free and ready.
+// Where the rows of a piece are, for whoever comes after a barrier.
 template <uint32_t heads>
-DS4_DEVICE void load_piece(const Visible& v, uint32_t piece, Tile<heads>& s) {
-    constexpr uint32_t kOfWarp = kPiece / kWarps, kAtOnce = 4;
+DS4_DEVICE void find_rows(const Visible& v, uint32_t piece, Tile<heads>& s) {
+    if (threadIdx.x < kPiece) s.rows[threadIdx.x] = row_of(v, piece * kPiece + threadIdx.x);
+}
+
+// The keys of a piece, eight a warp, kAtOnce in flight: those of which the first one is wanted(place in the
+// list).
+constexpr uint32_t kAtOnce = 4;
+template <uint32_t heads, class Wanted>
+DS4_DEVICE void load_rows(const Visible& v, uint32_t piece, const Wanted& wanted, Tile<heads>& s) {
+    constexpr uint32_t kOfWarp = kPiece / kWarps;
     const uint32_t first = piece * kPiece, warp = threadIdx.x / 32;
-    if (threadIdx.x < kPiece) s.rows[threadIdx.x] = row_of(v, first + threadIdx.x);
-    __syncthreads();
 #pragma unroll 1
     for (uint32_t key = warp * kOfWarp; key < (warp + 1) * kOfWarp; key += kAtOnce) {
+        if (!wanted(first + key)) continue;
         load_keys<kAtOnce>(
             v, first + key, [&](uint32_t r) { return s.rows[key + r]; }, key, s.keys);
     }
-    __syncthreads();
 }
 
 // The weights of a piece that is loaded. A barrier after.
@@ -187,25 +193,27 @@ __global__ void __launch_bounds__(kThreads, 2) split_kernel(const __grid_constan
     const uint32_t n_tiles = a.n_heads / kSplitHeads, of_launch = blockIdx.x / n_tiles, piece = blockIdx.y;
     const uint32_t row = a.first_row + of_launch, first_head = blockIdx.x % n_tiles * kSplitHeads;
     Visible v = known_rows(a, row);
-    const bool selected = v.list != nullptr, rows_are_there = rows_written(a, v, piece * kPiece);
-    const bool rows_first = rows_are_there && !selected;
+    const bool selected = v.list != nullptr;
+    const auto is_there = [&](uint32_t i) { return rows_written<kAtOnce>(a, v, i); };
     // What the predecessor does not write need not wait for it.
 #pragma unroll 1
-    for (uint32_t i = 0; i < 2; ++i) {
-        const bool is_rows = (i == 0) == rows_first;
-        if (!(is_rows ? rows_are_there : selected)) wait_for_predecessor();
-        if (!is_rows) {
+    for (uint32_t waited = 0; waited < 2; ++waited) {
+        if (waited != 0) {
+            wait_for_predecessor();
+            release_dependents();
+            if (selected) v.n += static_cast<uint32_t>(a.count[row]);
+            if (piece * kPiece >= v.n) return;
+        }
+        if (waited == 0 || selected) find_rows(v, piece, s);
+        if ((waited == 0) == selected) {
             load_queries<kSplitHeads, kThreads>(
                 a.q + (static_cast<int64_t>(row) * a.n_heads + first_head) * kDims, s.queries);
-            continue;
         }
-        if (selected && !rows_are_there) v.n += static_cast<uint32_t>(a.count[row]);
-        if (piece * kPiece < v.n) load_piece(v, piece, s);
+        __syncthreads();
+        load_rows(
+            v, piece, [&](uint32_t i) { return is_there(i) == (waited == 0); }, s);
+        __syncthreads();
     }
-    wait_for_predecessor();
-    release_dependents();
-    if (piece * kPiece >= v.n) return;
-    __syncthreads();
     weigh_piece(a, v, piece, s);
 
     float c[kDimTiles][4];
@@ -282,7 +290,11 @@ __global__ void __launch_bounds__(kThreads, 1) whole_kernel(const __grid_constan
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     float all[kWholeHeads / 16][kDimTiles][4] = {};
     for (uint32_t piece = 0; piece * kPiece < v.n; ++piece) {
-        load_piece(v, piece, s);
+        find_rows(v, piece, s);
+        __syncthreads();
+        load_rows(
+            v, piece, [](uint32_t) { return true; }, s);
+        __syncthreads();
         weigh_piece(a, v, piece, s);
         if (threadIdx.x < kWholeHeads) {
             const uint32_t h = threadIdx.x;

@@ -27,7 +27,8 @@ DS4_DEVICE void load_queries(const float* q, uint8_t* queries) {
 #pragma unroll 4
     for (uint32_t i = threadIdx.x; i < heads * kGroups; i += n_threads) {
         const float4* from = reinterpret_cast<const float4*>(q) + 2 * i;
-        store16(queries + place_of<heads>(i / kGroups, i % kGroups), halves_of(__ldcg(from), __ldcg(from + 1)));
+        store16(queries + place_of<heads>(i / kGroups, i % kGroups),
+                halves_of(__ldcg(from), __ldcg(from + 1)));
     }
 }
 
@@ -47,14 +48,14 @@ DS4_DEVICE const uint8_t* row_of(const Visible& v, uint32_t i) {
     return reinterpret_cast<const uint8_t*>(row);
 }
 
-// Whether the rows of a piece from `first` on are there before the predecessor has ended: without a selection
-// those of earlier steps, for the predecessor may write the others; with one, which is the predecessor, the
-// window.
-DS4_DEVICE bool rows_written(const AttentionArgs& a, const Visible& v, uint32_t first) {
-    if (v.list != nullptr) return first + kPiece <= v.n_raw;
-    const uint32_t end = smaller(first + kPiece, v.n), start = static_cast<uint32_t>(v.segment.start);
-    if (first < v.n_raw && v.oldest + smaller(end, v.n_raw) > start) return false;
-    return end <= v.n_raw || end - v.n_raw <= start / a.ratio;
+// Whether rows i .. i + n - 1 of the list are there before the predecessor has ended. Without a selection
+// those of earlier steps, for the predecessor may write the others; with one, which is the predecessor, those
+// of the window.
+template <uint32_t n>
+DS4_DEVICE bool rows_written(const AttentionArgs& a, const Visible& v, uint32_t i) {
+    const uint32_t start = static_cast<uint32_t>(v.segment.start), end = i + n;
+    if (end <= v.n_raw) return v.list != nullptr || v.oldest + end <= start;
+    return v.list == nullptr && i >= v.n_raw && end <= v.n && end - v.n_raw <= start / a.ratio;
 }
 
 // n rows of one kind at a time, so that their loads are in flight together.
