@@ -160,7 +160,7 @@ DS4_DEVICE void add_weighted(const uint8_t* piece, float (&all)[4][8][4], const 
         }
     }
     const uint32_t weights = shared_address(s.weights), keys = shared_address(piece);
-#pragma unroll 1
+#pragma unroll 2
     for (uint32_t step = 0; step < kPiece / 16; ++step) {
         uint32_t a[4][4];
 #pragma unroll

@@ -24,7 +24,8 @@ DS4_DEVICE void store16(uint8_t* to, uint4 v) {
 // (heads, kDims)
 template <uint32_t heads, uint32_t n_threads>
 DS4_DEVICE void load_queries(const float* q, uint8_t* queries) {
-#pragma unroll 4
+    constexpr uint32_t kAtOnce = heads > 16 ? 8 : 4;
+#pragma unroll kAtOnce
     for (uint32_t i = threadIdx.x; i < heads * kGroups; i += n_threads) {
         const float4* from = reinterpret_cast<const float4*>(q) + 2 * i;
         store16(queries + place_of<heads>(i / kGroups, i % kGroups),
