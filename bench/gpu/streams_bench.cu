@@ -1,3 +1,5 @@
+#include "backend/gpu/cuda/launch.h"
+#include "backend/gpu/cuda/ptx.h"
 #include "streams_case.h"
 
 // Checks and times hyper-connections on the shapes of Flash: against the shared body on the same GPU, rows
@@ -38,6 +40,21 @@ SiteResult after(const StreamsCase& c, const F& launch) {
     return c.result();
 }
 
+// Fills the GPU for some microseconds, as the products before a site do: nothing can begin beside it.
+__global__ void __launch_bounds__(1024, 2) busy_kernel(long long cycles) {
+    cuda::wait_for_predecessor();
+    cuda::release_dependents();
+    const long long begin = clock64();
+    while (clock64() - begin < cycles) {
+    }
+}
+void launch_busy(cudaStream_t stream) {
+    constexpr long long kCycles = 9000;
+    check(
+        cuda::launch(&busy_kernel, dim3(2 * cuda::device_shape().multiprocessors), 1024, 0, stream, kCycles),
+        "busy");
+}
+
 struct Line {
     std::string name;
     std::uint32_t rows;
@@ -66,9 +83,9 @@ class Report {
         lines_.push_back({name, rows, seconds, bytes});
     }
     void print() const {
-        std::printf("\n%-52s %5s %9s %9s\n", "a site of hyper-connections", "rows", "us", "GB/s");
+        std::printf("\n%-56s %5s %9s %9s\n", "a site of hyper-connections", "rows", "us", "GB/s");
         for (const Line& l : lines_)
-            std::printf("%-52s %5u %9.2f %9.0f\n", l.name.c_str(), l.rows, l.seconds * 1e6,
+            std::printf("%-56s %5u %9.2f %9.0f\n", l.name.c_str(), l.rows, l.seconds * 1e6,
                         l.bytes / l.seconds / 1e9);
     }
     int status() const { return failures_ == 0 ? 0 : 1; }
@@ -160,8 +177,14 @@ void time_generated(Report& report, std::uint32_t rows, FnType type, bool quanti
         c.launch_site(static_cast<std::uint32_t>(i), 0, rows, quantises, stream);
     });
     const double fn = kMixes * kStreams * kWidth * (type == FnType::f32 ? 4.0 : 2.0);
-    report.timed("generated, " + name_of(shape) + (quantises ? ", and int8" : ""), rows, s,
-                 fn + c.prompt_bytes());
+    const std::string name = "generated, " + name_of(shape) + (quantises ? ", and int8" : "");
+    report.timed(name + ", site after site", rows, s, fn + c.prompt_bytes());
+    const double busy = seconds_a_launch(kSites, [](int, cudaStream_t stream) { launch_busy(stream); });
+    const double pair = seconds_a_launch(kSites, [&](int i, cudaStream_t stream) {
+        launch_busy(stream);
+        c.launch_site(static_cast<std::uint32_t>(i), 0, rows, quantises, stream);
+    });
+    report.timed(name + ", added to a busy kernel", rows, pair - busy, fn + c.prompt_bytes());
 }
 
 void time_prompts(Report& report, std::uint32_t rows, FnType type) {
@@ -176,6 +199,15 @@ void time_prompts(Report& report, std::uint32_t rows, FnType type) {
     const auto dots = [&](int, cudaStream_t stream) { c.launch_dots(0, 0, rows, stream); };
     const auto mix = [&](int, cudaStream_t stream) { c.launch_mix(0, rows, stream); };
     report.timed(name + ": both", rows, seconds_a_launch(10, both), c.prompt_bytes());
+    // What the first pass wrote may still be in the cache then.
+    constexpr std::uint32_t kPart = 512;
+    const auto in_parts = [&](int, cudaStream_t stream) {
+        for (std::uint32_t first = 0; first < rows; first += kPart) {
+            c.launch_dots(0, first, kPart, stream);
+            c.launch_mix(first, kPart, stream);
+        }
+    };
+    report.timed(name + ": both, 512 rows at a time", rows, seconds_a_launch(10, in_parts), c.prompt_bytes());
     report.timed(name + ": expansion and products", rows, seconds_a_launch(10, dots),
                  row * (2 * kStreams + 1));
     report.timed(name + ": collapse and norm", rows, seconds_a_launch(10, mix), row * (kStreams + 1));

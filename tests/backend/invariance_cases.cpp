@@ -133,7 +133,7 @@ std::vector<RowOp> row_ops() {
         {"grouped_matmul", kRows, grouped_matmul},
         {"rms_norm", kRows, rms_norm},
         {"hyper_connection", kRows, hyper_connection<75>, true},
-        {"hyper_connection_flash", kRows, hyper_connection<4096>, true},
+        {"hyper_connection_flash", 5, hyper_connection<4096>, true},
         {"rotate_and_round", kRows, rotate_and_round},
         {"swiglu", kRows, swiglu},
         {"experts_F32", kRows,

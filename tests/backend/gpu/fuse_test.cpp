@@ -158,48 +158,79 @@ TEST_P(Fused, RoutedMixtureHasTheBitsOfItsParts) {
     }
 }
 
-// Of Flash's shape and of another one, rows of prompts and generated ones.
-TEST_P(Fused, ExpandCollapseHasTheBitsOfItsParts) {
-    const auto run = [&](std::int64_t width, bool is_prompt, bool together) {
-        const std::unique_ptr<Backend> backend = make_gpu_backend(GetParam().make());
-        Device device(*backend);
-        Random random(10);
-        HyperConnection hc;
-        hc.fn = device.matrix(random, quant::Type::f16, 24, 4 * width, 1, Backend::MatrixUse::mixing);
-        hc.base = device.vector(random.gaussian(24));
-        hc.scale = device.vector(random.gaussian(3));
-        hc.n_streams = 4;
-        hc.sinkhorn_iterations = 20;
-        hc.eps = 1e-6F;
-        const Vector w = device.vector(random.gaussian(width));
-        const Rows streams = device.rows(random.gaussian(kRows * 4 * width), 4 * width);
-        const Rows y = device.rows(random.gaussian(kRows * width), width);
-        const Rows post = device.rows(random.gaussian(kRows * 4), 4);
-        const Rows comb = device.rows(random.gaussian(kRows * 16), 16);
-        const Rows x = device.result(kRows, width);
-        const Segment segment{0, kRows, 0, is_prompt};
-        backend->begin_rows({&segment, 1});
-        backend->hc_expand(y, post, comb, streams);
-        if (!together) device.download(streams);
-        backend->hc_collapse(hc, streams, x, post, comb);
-        if (!together) device.download(x);
-        backend->rms_norm(x, w, width, 1e-6F, x);
-        std::vector<float> all;
-        for (const Rows rows : {x, streams, post, comb}) {
-            const std::vector<float> values = device.download(rows);
+// Expansion, collapse and norm of kRows rows; what each row leaves. n_prompt: the last rows are a prompt's.
+// `together`: without downloads in between.
+std::vector<std::vector<float>> next_site(Backend& backend, std::int64_t width, std::int64_t n_prompt,
+                                          bool together) {
+    Device device(backend);
+    Random random(10);
+    HyperConnection hc;
+    hc.fn = device.matrix(random, quant::Type::f16, 24, 4 * width, 1, Backend::MatrixUse::mixing);
+    hc.base = device.vector(random.gaussian(24));
+    hc.scale = device.vector(random.gaussian(3));
+    hc.n_streams = 4;
+    hc.sinkhorn_iterations = 20;
+    hc.eps = 1e-6F;
+    const Vector w = device.vector(random.gaussian(width));
+    const Rows streams = device.rows(random.gaussian(kRows * 4 * width), 4 * width);
+    const Rows y = device.rows(random.gaussian(kRows * width), width);
+    const Rows post = device.rows(random.gaussian(kRows * 4), 4);
+    const Rows comb = device.rows(random.gaussian(kRows * 16), 16);
+    const Rows x = device.result(kRows, width);
+    std::vector<Segment> segments;
+    for (std::int64_t row = 0; row < kRows - n_prompt; ++row) segments.push_back({row, 1, 0, false});
+    if (n_prompt > 0) segments.push_back({kRows - n_prompt, n_prompt, 0, true});
+    backend.begin_rows(segments);
+    backend.hc_expand(y, post, comb, streams);
+    if (!together) device.download(streams);
+    backend.hc_collapse(hc, streams, x, post, comb);
+    if (!together) device.download(x);
+    backend.rms_norm(x, w, width, 1e-6F, x);
+    std::vector<std::vector<float>> of_row(kRows);
+    for (const Rows rows : {x, streams, post, comb}) {
+        for (std::int64_t row = 0; row < kRows; ++row) {
+            const std::vector<float> values = device.download(rows.slice(row, 1));
+            std::vector<float>& all = of_row[static_cast<std::size_t>(row)];
             all.insert(all.end(), values.begin(), values.end());
         }
-        return all;
-    };
+    }
+    return of_row;
+}
+
+// Of Flash's shape and of another one.
+class FusedSite : public Fused {
+  protected:
+    void SetUp() override { backend_ = make_gpu_backend(GetParam().make()); }
+
+    std::unique_ptr<Backend> backend_;
+};
+
+TEST_P(FusedSite, HasTheBitsOfItsParts) {
     for (const std::int64_t width : {300, 4096}) {
-        for (const bool is_prompt : {false, true}) {
-            expect_same_bits(run(width, is_prompt, true), run(width, is_prompt, false),
-                             std::to_string(width) + (is_prompt ? " columns, prompt" : " columns"));
+        for (const std::int64_t n_prompt : {std::int64_t{0}, kRows}) {
+            const auto together = next_site(*backend_, width, n_prompt, true);
+            const auto apart = next_site(*backend_, width, n_prompt, false);
+            for (std::size_t row = 0; row < together.size(); ++row)
+                expect_same_bits(together[row], apart[row], std::to_string(width) + " columns");
         }
     }
 }
 
+TEST_P(FusedSite, TreatsRowsAsWhatTheyAre) {
+    for (const std::int64_t width : {300, 4096}) {
+        const auto mixed = next_site(*backend_, width, kRows - 1, true);
+        const auto generated = next_site(*backend_, width, 0, true);
+        const auto prompt = next_site(*backend_, width, kRows, true);
+        for (std::size_t row = 0; row < mixed.size(); ++row)
+            expect_same_bits(mixed[row], row == 0 ? generated[row] : prompt[row],
+                             "row " + std::to_string(row));
+    }
+}
+
 INSTANTIATE_TEST_SUITE_P(Gpu, Fused, testing::ValuesIn(gpu_devices()),
+                         [](const auto& gpu) { return gpu.param.name; });
+
+INSTANTIATE_TEST_SUITE_P(Gpu, FusedSite, testing::ValuesIn(gpu_devices()),
                          [](const auto& gpu) { return gpu.param.name; });
 
 }  // namespace

@@ -50,35 +50,30 @@ TEST_P(Site, QuantisesWhatItCollapses) {
 
     gpu::HcSiteArgs a{};
     a.expand = {nullptr, nullptr, nullptr, at<float>(streams), kWidth, kStreams};
-    a.mix = {at<float>(streams),
-             nullptr,
-             at<float>(base),
-             at<float>(scale),
-             at<float>(x),
-             at<float>(post),
-             at<float>(comb),
-             at<float>(norm),
-             kWidth,
-             kStreams,
-             kMixes,
-             0,
-             20,
-             1e-6F,
-             1e-6F,
-             1e-6F};
+    a.mix.streams = at<float>(streams);
+    a.mix.base = at<float>(base);
+    a.mix.scale = at<float>(scale);
+    a.mix.x = at<float>(x);
+    a.mix.post = at<float>(post);
+    a.mix.comb = at<float>(comb);
+    a.mix.norm = at<float>(norm);
+    a.mix.width = kWidth;
+    a.mix.n_streams = kStreams;
+    a.mix.n_mix = kMixes;
+    a.mix.sinkhorn_iterations = 20;
+    a.mix.eps = a.mix.rms_eps = a.mix.norm_eps = 1e-6F;
     a.fn = at<std::uint8_t>(fn);
     a.act = at<gpu::ActBlock>(act);
     a.act_sums = at<float>(sums);
     a.row_bytes = kStreams * kWidth * sizeof(float);
     a.type = static_cast<std::uint32_t>(quant::Type::f32);
-    const gpu::PrepareExpertsArgs prepare{{},
-                                          at<float>(x),
-                                          at<gpu::ActBlock>(expected_act),
-                                          at<float>(expected_sums),
-                                          at<gpu::ExpertList>(list),
-                                          kRows,
-                                          kWidth,
-                                          0};
+    gpu::PrepareExpertsArgs prepare{};
+    prepare.x = at<float>(x);
+    prepare.act = at<gpu::ActBlock>(expected_act);
+    prepare.sums = at<float>(expected_sums);
+    prepare.list = at<gpu::ExpertList>(list);
+    prepare.n = kRows;
+    prepare.n_in = kWidth;
     const gpu::Launch launches[] = {
         make_launch(gpu::Kernel::hc_site, {kRows}, a),
         make_launch(gpu::Kernel::prepare_experts, {1 + kBlocks / 8}, prepare),
