@@ -47,11 +47,12 @@ class AttentionCase {
         args_.head_dim = kHeadDim;
         args_.window = kWindow;
         args_.ratio = shape.ratio;
+        args_.n_rows = shape.n_rows;
         args_.n_pieces = most_pieces;
         args_.scale = 1.0f / std::sqrt(static_cast<float>(kHeadDim));
     }
 
-    static constexpr std::uint32_t kMostSplit = 63;  // rows; as Lowering::lower(Attend)
+    static constexpr std::uint32_t kMostSplit = 64;  // generated rows of a step
 
     // The first n rows in one launch.
     void launch_whole(std::uint32_t n, cudaStream_t stream) const {
@@ -90,7 +91,7 @@ class AttentionCase {
   private:
     void start(Kernel kernel, std::uint32_t n, cudaStream_t stream) const {
         AttentionArgs args = args_;
-        args.batch.n = n;
+        args.n_rows = n;
         cudaError_t status = cudaSuccess;
         if (!cuda::launch_attention(make_launch(kernel, {}, args), stream, status))
             throw std::runtime_error("this GPU has no attention on matrix units");

@@ -42,7 +42,7 @@ class Report {
         std::mt19937 random(9);
         std::normal_distribution<float> normal;
         for (const std::uint32_t keys :
-             {513u, 514u, 1000u, 2047u, 2048u, 2049u, 8191u, 8192u, 8193u, 70001u}) {
+             {513u, 514u, 1000u, 2047u, 2048u, 2049u, 8192u, 10239u, 10240u, 10241u, 70001u}) {
             const IndexCase of(IndexShape{8, true, 4 * keys, false});
             std::vector<float> scores(of.score_floats());
             for (std::uint32_t row = 0; row < 8; ++row) {

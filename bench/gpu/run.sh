@@ -21,11 +21,11 @@ for source in src/backend/gpu/cuda/*.cu bench/gpu/*.cu \
     pids+=($!)
 done
 for pid in "${pids[@]}"; do wait "$pid"; done
-shared=("$build"/{rows,experts_gate_up,experts_down,repack,product,grouped,pairs,attention,indexer,streams,streams_prompt,entries,support}.cu.o "$build/iq2_xxs.cpp.o")
+shared=("$build"/{rows,experts_gate_up,experts_down,repack,product,grouped,pairs,attention,attention_prompt,indexer,streams,streams_prompt,entries,support}.cu.o "$build/iq2_xxs.cpp.o")
 for program in matrix_bench product_bench attention_bench indexer_bench streams_bench graph_bench; do
     "$nvcc" -o "$build/$program" "${shared[@]}" "$build/$program.cu.o"
 done
-for name in rows experts_gate_up experts_down product grouped attention indexer streams streams_prompt; do
+for name in rows experts_gate_up experts_down product grouped attention attention_prompt indexer streams streams_prompt; do
     echo "$name: $(grep -o 'Used [0-9]* registers\|[0-9]* bytes spill stores\|C75[0-9]*' "$build/$name.cu.log" | paste -sd, -)"
 done
 failed=0

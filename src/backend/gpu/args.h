@@ -304,27 +304,30 @@ struct IndexSelectArgs {
     DS4_GLOBAL uint32_t* arrived;  // (rows) groups that have scored; 0 before and after the launch
 };
 
-// model.md 6. Grid of the whole form: (n * head tiles); of the split form: (n * head tiles, pieces); of the
-// merge: (n * head tiles)
+// model.md 6. Rows [first_row, first_row + n_rows) of the batch. Grid of the whole form: (n_rows * head
+// tiles); of the split form: (n_rows * head tiles, pieces); of the merge: (n_rows * head tiles)
 struct AttentionArgs {
     BatchArgs batch;
-    const DS4_GLOBAL float* q;        // (n, n_heads * head_dim)
-    const DS4_GLOBAL float* kv;       // (n, head_dim), raw rows of the batch
-    const DS4_GLOBAL float* sinks;    // (n_heads)
-    const DS4_GLOBAL int32_t* list;   // (n, capacity) selected rows; null: all that exist
+    const DS4_GLOBAL float* q;      // (n, n_heads * head_dim)
+    const DS4_GLOBAL float* kv;     // (n, head_dim), raw rows of the batch
+    const DS4_GLOBAL float* sinks;  // (n_heads)
+    // (n, capacity) selected rows; null: all that exist. Where it is not, the launch before the split form
+    // wrote it, and q, kv and the stored rows are older.
+    const DS4_GLOBAL int32_t* list;
     const DS4_GLOBAL int32_t* count;  // (n)
     DS4_GLOBAL float* out;            // (n, n_heads * head_dim)
-    DS4_GLOBAL float* partial;        // (n, n_heads, n_pieces, head_dim + 2); split form only
+    DS4_GLOBAL float* partial;        // (n_rows, n_heads, n_pieces, head_dim + 2); split form only
+    uint32_t first_row, n_rows;
     uint32_t capacity, n_heads, head_dim;
     uint32_t window, ratio;  // ratio 0: no compressed rows
     uint32_t n_pieces;
     float scale;  // head_dim^-0.5
-    // attention_merge: rotates the last n_dims of each head of the result, 0: none; n groups more do what
-    // store_window does, if wanted.
+    // The last n_dims of each head of the result are rotated; 0: none.
     uint32_t n_dims;
     float direction;                      // as in RopeArgs
     const DS4_GLOBAL int32_t* positions;  // (n)
     const DS4_GLOBAL float* frequency;    // (n_dims / 2)
+    // attention_merge: n_rows groups more, which do what store_window does.
     uint32_t stores_window;
 };
 

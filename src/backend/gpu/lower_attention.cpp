@@ -53,9 +53,10 @@ std::uint32_t* Lowering::arrived() {
     return reinterpret_cast<std::uint32_t*>(arrived_.get());
 }
 
+// Generated rows are cut into pieces, however many there are, so that none of their bits depends on the
+// others; prompts fill a GPU without.
 void Lowering::lower(const ops::Attend& op) {
     constexpr std::int64_t kPiece = 64;                          // keys, of kernels/attention.h
-    constexpr std::int64_t kEnoughGroups = 512;                  // fill a GPU without splitting
     constexpr std::int64_t kMaxPartial = std::int64_t{1} << 26;  // floats: 256 MiB
     const Attention& spec = op.attention;
     std::int64_t most_seen = std::min(spec.window, op.batch.end);
@@ -64,12 +65,6 @@ void Lowering::lower(const ops::Attend& op) {
         most_seen +=
             op.selection.rows == nullptr ? n_compressed : std::min(n_compressed, op.selection.capacity);
     }
-    const std::int64_t n = op.batch.args.n;
-    const std::int64_t n_pieces = parts(most_seen, kPiece);
-    const std::uint32_t n_groups = u32(n * parts(spec.n_heads, kSimds));
-    const std::int64_t partial_floats = n * spec.n_heads * n_pieces * (spec.head_dim + 2);
-    const bool splits = n_pieces > 1 && n_groups < kEnoughGroups && partial_floats <= kMaxPartial;
-
     AttentionArgs args{};
     args.batch = op.batch.args;
     args.q = op.q.data;
@@ -83,25 +78,42 @@ void Lowering::lower(const ops::Attend& op) {
     args.head_dim = u32(spec.head_dim);
     args.window = u32(spec.window);
     args.ratio = u32(spec.ratio);
-    args.n_pieces = u32(n_pieces);
+    args.n_pieces = parts(most_seen, kPiece);
     args.scale = inverse_root(spec.head_dim);
-    if (!splits) {
-        launch(Kernel::attention_whole, {n_groups}, args);
-        if (op.store) lower(*op.store);
-        if (op.rope) lower(*op.rope);
-        return;
-    }
-    // The merge has registers to spare for sines, the whole form would lose half its speed.
     if (op.rope) {
         args.n_dims = u32(op.rope->n_dims);
         args.direction = op.rope->inverse ? -1.0F : 1.0F;
         args.positions = op.rope->positions;
         args.frequency = op.rope->frequency;
     }
-    args.partial = scratch_.take<float>(partial_floats);
-    args.stores_window = op.store ? 1 : 0;
-    launch(Kernel::attention_split, {n_groups, args.n_pieces}, args);
-    launch(Kernel::attention_merge, {n_groups + (op.store ? u32(n) : 0)}, args);
+    const std::uint32_t tiles = parts(spec.n_heads, kSimds);
+    const std::int64_t partial_floats = spec.n_heads * args.n_pieces * (spec.head_dim + 2);  // of a row
+    const std::int64_t n = op.batch.args.n;
+    std::int64_t most_generated = 0;
+    for_runs(n, [&](auto, std::int64_t n_rows, bool is_prompt) {
+        if (!is_prompt) most_generated = std::max(most_generated, n_rows);
+    });
+    const std::int64_t at_once =
+        std::min(std::max<std::int64_t>(kMaxPartial / partial_floats, 1), most_generated);
+    if (most_generated > 0) args.partial = scratch_.take<float>(at_once * partial_floats);
+    // With the rows of a launch, unless another one still reads the window.
+    const bool stores = op.store && n <= at_once && all_generated(n);
+    for_runs(n, [&](std::int64_t begin, std::int64_t n_of_run, bool is_prompt) {
+        for (std::int64_t first = begin; first < begin + n_of_run;) {
+            const std::int64_t n_rows = is_prompt ? n_of_run : std::min(at_once, begin + n_of_run - first);
+            args.first_row = u32(first);
+            args.n_rows = u32(n_rows);
+            first += n_rows;
+            if (is_prompt) {
+                launch(Kernel::attention_whole, {args.n_rows * tiles}, args);
+                continue;
+            }
+            args.stores_window = stores ? 1 : 0;
+            launch(Kernel::attention_split, {args.n_rows * tiles, args.n_pieces}, args);
+            launch(Kernel::attention_merge, {args.n_rows * tiles + (stores ? args.n_rows : 0)}, args);
+        }
+    });
+    if (op.store && !stores) lower(*op.store);
 }
 
 }  // namespace ds4::gpu

@@ -1,34 +1,29 @@
 #include <cstring>
 
 #include "backend/gpu/cuda/attention.h"
-#include "backend/gpu/cuda/kv_fragments.h"
+#include "backend/gpu/cuda/attention_prompt.h"
+#include "backend/gpu/cuda/attention_rows.h"
 #include "backend/gpu/cuda/launch.h"
-#include "backend/gpu/kernels/attention.h"
 
 // Attention on matrix units, model.md 6, for heads of 512 dims: a block takes a row and a tile of its heads
 // and goes through pieces of 64 keys, each a softmax of its own, merged in order as in the shared body. The
-// split form has 16 heads and a piece a block, the whole form 64 heads and all pieces; what a head and a
-// piece go through is the same in both, operation by operation, so are the bits.
+// split form has 16 heads and a piece a block, the whole form 64 heads and all pieces; GPUs with warpgroup
+// products have another whole form (attention_prompt.cu).
 //
 // Precision: queries, keys (but for the FP8 grid, which is exact) and the weights of a piece round to F16,
 // 2^-12 of a value at most; sums are f32. Against the shared body a result moves by about 3e-4 of its size.
 namespace ds4::gpu::cuda {
 namespace {
 
-constexpr uint32_t kDims = kMaxHeadDim;
-constexpr uint32_t kRowBytes = 2 * kDims;  // of a query and a key in shared memory
-constexpr uint32_t kGroups = kDims / 8;    // of eight halves
 constexpr uint32_t kThreads = 256, kWarps = 8;
 constexpr uint32_t kScoreStride = kPiece + 8;       // floats; rows start in different banks
 constexpr uint32_t kDimTiles = kDims / kWarps / 8;  // of a warp's outputs
-constexpr float kLog2E = 1.4426950408889634f;
 
-// Everything of a block in shared memory. Rows of halves: 16-byte groups change places by row % 8, so that
-// neither rows nor columns meet in a bank.
+// Everything of a block in shared memory.
 template <uint32_t heads>
 struct Tile {
-    alignas(16) uint8_t keys[kPiece * kRowBytes];
-    alignas(16) uint8_t queries[heads * kRowBytes];
+    alignas(1024) uint8_t keys[2 * kPiece * kDims];
+    alignas(1024) uint8_t queries[2 * heads * kDims];
     alignas(16) uint8_t weights[heads * 2 * kPiece];
     alignas(16) float scores[heads * kScoreStride];
     const uint8_t* rows[kPiece];
@@ -36,17 +31,8 @@ struct Tile {
     // and the new one are multiplied by.
     float top[heads], sum[heads];
     float all_top[heads], all_sum[heads], of_all[heads], of_piece[heads];
+    Turn turn[kDims / 2];
 };
-
-DS4_DEVICE uint32_t group_offset(uint32_t row, uint32_t group) {
-    return row * kRowBytes + ((group ^ (row & 7)) << 4);
-}
-DS4_DEVICE uint32_t weight_offset(uint32_t head, uint32_t group) {
-    return head * 2 * kPiece + ((group ^ (head & 7)) << 4);
-}
-DS4_DEVICE void store16(uint8_t* to, uint4 v) {
-    *reinterpret_cast<uint4*>(to) = v;
-}
 
 // Two softmaxes become one: what each is multiplied by.
 struct Merge {
@@ -64,87 +50,6 @@ DS4_DEVICE float combined(float all, float of_all, float piece, float of_piece) 
     return __fmaf_rn(piece, of_piece, all * of_all);
 }
 
-// ---- rows to shared memory
-
-template <uint32_t heads>
-DS4_DEVICE void load_queries(const float* q, Tile<heads>& s) {
-#pragma unroll 4
-    for (uint32_t i = threadIdx.x; i < heads * kGroups; i += kThreads) {
-        const float4* from = reinterpret_cast<const float4*>(q) + 2 * i;
-        store16(s.queries + group_offset(i / kGroups, i % kGroups), halves_of(from[0], from[1]));
-    }
-}
-
-// Where row i of the list is.
-DS4_DEVICE const uint8_t* row_of(const Visible& v, uint32_t i) {
-    if (i >= v.n) return nullptr;
-    if (i >= v.n_raw) {
-        const uint32_t c = i - v.n_raw;
-        return kv_row(v.compressed, v.list != nullptr ? static_cast<uint32_t>(v.list[c]) : c);
-    }
-    const uint32_t position = v.oldest + i, start = static_cast<uint32_t>(v.segment.start);
-    const float* row =
-        position >= start
-            ? v.kv +
-                  static_cast<int64_t>(static_cast<uint32_t>(v.segment.first_row) + position - start) * kDims
-            : v.ring + static_cast<int64_t>(position % v.window_rows) * kDims;
-    return reinterpret_cast<const uint8_t*>(row);
-}
-
-// n rows of one kind at a time, so that their loads are in flight together.
-template <uint32_t n, class Raw, class Load>
-DS4_DEVICE void load_alike(const uint8_t* const* rows, uint32_t key, uint32_t lane, uint8_t* keys,
-                           const Load& load_group) {
-    Raw raw[n][2];
-#pragma unroll
-    for (uint32_t r = 0; r < n; ++r) {
-#pragma unroll
-        for (uint32_t j = 0; j < 2; ++j) raw[r][j] = load_group(rows[key + r], lane + 32 * j);
-    }
-#pragma unroll
-    for (uint32_t r = 0; r < n; ++r) {
-#pragma unroll
-        for (uint32_t j = 0; j < 2; ++j)
-            store16(keys + group_offset(key + r, lane + 32 * j), halves_of(raw[r][j]));
-    }
-}
-
-// The keys of a piece, eight a warp; keys that are not there are 0. After a barrier behind s.rows.
-template <uint32_t at_once, uint32_t heads>
-DS4_DEVICE void load_keys(const Visible& v, uint32_t first, Tile<heads>& s) {
-    constexpr uint32_t kOfWarp = kPiece / kWarps;
-    const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    const uint32_t n_codes = v.compressed.format.width - v.compressed.format.n_tail;
-#pragma unroll 1
-    for (uint32_t key = warp * kOfWarp; key < (warp + 1) * kOfWarp; key += at_once) {
-        const uint32_t i = first + key;
-        if (i + at_once <= v.n_raw) {
-            load_alike<at_once, PlainGroup>(
-                s.rows, key, lane, s.keys,
-                [](const uint8_t* row, uint32_t group) { return load_plain_group(row, group); });
-        } else if (i >= v.n_raw && i + at_once <= v.n && v.compressed.format.code == kKvFp8) {
-            load_alike<at_once, PackedGroup>(
-                s.rows, key, lane, s.keys,
-                [&](const uint8_t* row, uint32_t group) { return load_fp8_group(n_codes, row, group); });
-        } else {
-#pragma unroll 1
-            for (uint32_t r = 0; r < at_once; ++r) {
-                const uint8_t* row = s.rows[key + r];
-#pragma unroll
-                for (uint32_t group = lane; group < kGroups; group += 32) {
-                    uint4 halves = make_uint4(0, 0, 0, 0);
-                    if (i + r < v.n_raw) {
-                        halves = halves_of(load_plain_group(row, group));
-                    } else if (row != nullptr) {
-                        halves = stored_halves(v.compressed.format, row, group);
-                    }
-                    store16(s.keys + group_offset(key + r, group), halves);
-                }
-            }
-        }
-    }
-}
-
 // ---- products
 
 // Scores of 16 m_tiles heads from first_head and 8 n_tiles keys from first_key, to shared memory. Inputs in
@@ -154,22 +59,20 @@ DS4_DEVICE void score_tile(uint32_t first_head, uint32_t first_key, float scale,
     const uint32_t lane = threadIdx.x % 32;
     float c[2][m_tiles][n_tiles][4] = {};
     const uint32_t q_row = first_head + lane % 16, k_row = first_key + lane % 8;
-    const uint32_t queries = shared_address(s.queries) + q_row * kRowBytes;
-    const uint32_t keys = shared_address(s.keys) + k_row * kRowBytes;
+    const uint32_t queries = shared_address(s.queries), keys = shared_address(s.keys);
 #pragma unroll 4
     for (uint32_t step = 0; step < kDims / 16; step += 2) {
         uint32_t b[n_tiles][4];
 #pragma unroll
         for (uint32_t n = 0; n < n_tiles; ++n) {
-            load_matrices(b[n], keys + 8 * n * kRowBytes + (((2 * step + lane / 8) ^ (k_row & 7)) << 4));
+            load_matrices(b[n], keys + place_of<kPiece>(k_row + 8 * n, 2 * step + lane / 8));
         }
 #pragma unroll
         for (uint32_t odd = 0; odd < 2; ++odd) {
 #pragma unroll
             for (uint32_t m = 0; m < m_tiles; ++m) {
                 uint32_t a[4];
-                load_matrices(
-                    a, queries + 16 * m * kRowBytes + (((2 * (step + odd) + lane / 16) ^ (q_row & 7)) << 4));
+                load_matrices(a, queries + place_of<heads>(q_row + 16 * m, 2 * (step + odd) + lane / 16));
 #pragma unroll
                 for (uint32_t n = 0; n < n_tiles; ++n)
                     mma_f16(c[odd][m][n], a, b[n][2 * odd], b[n][2 * odd + 1]);
@@ -213,7 +116,7 @@ DS4_DEVICE void weigh(uint32_t n_keys, Tile<heads>& s) {
         float sum = low_half(pair) + high_half(pair);
 #pragma unroll
         for (uint32_t mask = 16; mask > 0; mask /= 2) sum += __shfl_xor_sync(kAllLanes, sum, mask);
-        *reinterpret_cast<uint32_t*>(s.weights + weight_offset(head, lane / 4) + lane % 4 * 4) = pair;
+        *reinterpret_cast<uint32_t*>(s.weights + place_of<heads>(head, lane / 4) + lane % 4 * 4) = pair;
         if (lane == 0) {
             s.top[head] = top;
             s.sum[head] = sum;
@@ -231,12 +134,12 @@ DS4_DEVICE void weighted_sum(uint32_t first_head, float (&c)[kDimTiles][4], Tile
 #pragma unroll
     for (uint32_t step = 0; step < kPiece / 16; ++step) {
         uint32_t a[4];
-        load_matrices(a, weights + weight_offset(first_head + lane % 16, 2 * step + lane / 16));
+        load_matrices(a, weights + place_of<heads>(first_head + lane % 16, 2 * step + lane / 16));
 #pragma unroll
         for (uint32_t n = 0; n < kDimTiles; n += 2) {
             uint32_t b[4];
             load_matrices_transposed(
-                b, keys + group_offset(16 * step + lane % 16, kDimTiles * warp + n + lane / 16));
+                b, keys + place_of<kPiece>(16 * step + lane % 16, kDimTiles * warp + n + lane / 16));
             mma_f16(c[n], a, b[0], b[1]);
             mma_f16(c[n + 1], a, b[2], b[3]);
         }
@@ -245,14 +148,31 @@ DS4_DEVICE void weighted_sum(uint32_t first_head, float (&c)[kDimTiles][4], Tile
 
 // ---- kernels
 
-// Piece `piece` up to its weights. Barriers before and after, so that shared memory is free and ready.
-template <uint32_t heads, uint32_t at_once>
+// Where the rows of a piece are, for whoever comes after a barrier.
+template <uint32_t heads>
+DS4_DEVICE void find_rows(const Visible& v, uint32_t piece, Tile<heads>& s) {
+    if (threadIdx.x < kPiece) s.rows[threadIdx.x] = row_of(v, piece * kPiece + threadIdx.x);
+}
+
+// The keys of a piece, eight a warp, kAtOnce in flight: those of which the first one is wanted(place in the
+// list).
+constexpr uint32_t kAtOnce = 4;
+template <uint32_t heads, class Wanted>
+DS4_DEVICE void load_rows(const Visible& v, uint32_t piece, const Wanted& wanted, Tile<heads>& s) {
+    constexpr uint32_t kOfWarp = kPiece / kWarps;
+    const uint32_t first = piece * kPiece, warp = threadIdx.x / 32;
+#pragma unroll 1
+    for (uint32_t key = warp * kOfWarp; key < (warp + 1) * kOfWarp; key += kAtOnce) {
+        if (!wanted(first + key)) continue;
+        load_keys<kAtOnce>(
+            v, first + key, [&](uint32_t r) { return s.rows[key + r]; }, key, s.keys);
+    }
+}
+
+// The weights of a piece that is loaded. A barrier after.
+template <uint32_t heads>
 DS4_DEVICE void weigh_piece(const AttentionArgs& a, const Visible& v, uint32_t piece, Tile<heads>& s) {
-    const uint32_t warp = threadIdx.x / 32, first = piece * kPiece;
-    if (threadIdx.x < kPiece) s.rows[threadIdx.x] = row_of(v, first + threadIdx.x);
-    __syncthreads();
-    load_keys<at_once>(v, first, s);
-    __syncthreads();
+    const uint32_t warp = threadIdx.x / 32;
     if constexpr (heads == 16) {
         score_tile<1, 1>(0, 8 * warp, a.scale * kLog2E, s);
     } else {
@@ -260,7 +180,7 @@ DS4_DEVICE void weigh_piece(const AttentionArgs& a, const Visible& v, uint32_t p
         score_tile<2, 2>(warp % 2 * 32, warp / 2 * 16, a.scale * kLog2E, s);
     }
     __syncthreads();
-    weigh(smaller(kPiece, v.n - first), s);
+    weigh(smaller(kPiece, v.n - piece * kPiece), s);
     __syncthreads();
 }
 
@@ -268,21 +188,38 @@ constexpr uint32_t kSplitHeads = 16, kWholeHeads = 64;
 
 // Grid: (n * tiles of heads, pieces)
 __global__ void __launch_bounds__(kThreads, 2) split_kernel(const __grid_constant__ AttentionArgs a) {
-    extern __shared__ __align__(16) uint8_t shared[];
+    extern __shared__ __align__(1024) uint8_t shared[];
     Tile<kSplitHeads>& s = *reinterpret_cast<Tile<kSplitHeads>*>(shared);
-    wait_for_predecessor();
-    release_dependents();
-    const uint32_t n_tiles = a.n_heads / kSplitHeads, row = blockIdx.x / n_tiles, piece = blockIdx.y;
-    const uint32_t first_head = blockIdx.x % n_tiles * kSplitHeads;
-    const int64_t head_at = static_cast<int64_t>(row) * a.n_heads + first_head;
-    load_queries(a.q + head_at * kDims, s);
-    const Visible v = visible_rows(a, row);
-    if (piece * kPiece >= v.n) return;
-    weigh_piece<kSplitHeads, 8>(a, v, piece, s);
+    const uint32_t n_tiles = a.n_heads / kSplitHeads, of_launch = blockIdx.x / n_tiles, piece = blockIdx.y;
+    const uint32_t row = a.first_row + of_launch, first_head = blockIdx.x % n_tiles * kSplitHeads;
+    Visible v = known_rows(a, row);
+    const bool selected = v.list != nullptr;
+    const auto is_there = [&](uint32_t i) { return rows_written<kAtOnce>(a, v, i); };
+    // What the predecessor does not write need not wait for it.
+#pragma unroll 1
+    for (uint32_t waited = 0; waited < 2; ++waited) {
+        if (waited != 0) {
+            wait_for_predecessor();
+            release_dependents();
+            if (selected) v.n += static_cast<uint32_t>(a.count[row]);
+            if (piece * kPiece >= v.n) return;
+        }
+        if (waited == 0 || selected) find_rows(v, piece, s);
+        if ((waited == 0) == selected) {
+            load_queries<kSplitHeads, kThreads>(
+                a.q + (static_cast<int64_t>(row) * a.n_heads + first_head) * kDims, s.queries);
+        }
+        __syncthreads();
+        load_rows(
+            v, piece, [&](uint32_t i) { return is_there(i) == (waited == 0); }, s);
+        __syncthreads();
+    }
+    weigh_piece(a, v, piece, s);
 
     float c[kDimTiles][4];
     weighted_sum(0, c, s);
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int64_t head_at = static_cast<int64_t>(of_launch) * a.n_heads + first_head;
     const auto partial = [&](uint32_t head) {
         return a.partial + ((head_at + head) * a.n_pieces + piece) * (kDims + 2);
     };
@@ -301,18 +238,24 @@ __global__ void __launch_bounds__(kThreads, 2) split_kernel(const __grid_constan
 
 // A thread has two dims. Grid: (n * n_heads, and n if it stores the window)
 __global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__ AttentionArgs a) {
-    wait_for_predecessor();
-    release_dependents();
-    const uint32_t row = blockIdx.x / a.n_heads, head = blockIdx.x % a.n_heads;
-    if (row >= a.batch.n) {
-        store_window_row(this_thread(), a.batch, a.kv, blockIdx.x - a.batch.n * a.n_heads, kDims);
+    const uint32_t row = a.first_row + blockIdx.x / a.n_heads, head = blockIdx.x % a.n_heads;
+    if (row >= a.first_row + a.n_rows) {
+        wait_for_predecessor();
+        release_dependents();
+        store_window_row(this_thread(), a.batch, a.kv, a.first_row + blockIdx.x - a.n_rows * a.n_heads,
+                         kDims);
         return;
     }
-    const Visible v = visible_rows(a, row);
-    const uint32_t n_pieces = (v.n + kPiece - 1) / kPiece;
-    const float* from = a.partial + static_cast<int64_t>(blockIdx.x) * a.n_pieces * (kDims + 2);
+    // A selection is older than the predecessor.
+    const uint32_t n_pieces = (visible_rows(a, row).n + kPiece - 1) / kPiece;
+    const uint32_t dim = 2 * threadIdx.x, n_plain = kDims - a.n_dims;
+    Turn turn{1, 0};
+    if (dim >= n_plain) turn = turn_of_pair(a, row, (dim - n_plain) / 2);
     float top = a.sinks[head] * kLog2E, sum = 1;  // the sink is a score without a value
     float2 all = make_float2(0, 0);
+    const float* from = a.partial + static_cast<int64_t>(blockIdx.x) * a.n_pieces * (kDims + 2);
+    wait_for_predecessor();
+    release_dependents();
 #pragma unroll 8
     for (uint32_t piece = 0; piece < n_pieces; ++piece, from += kDims + 2) {
         const float2 one = reinterpret_cast<const float2*>(from)[threadIdx.x];
@@ -324,27 +267,22 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__
         sum = m.sum;
     }
     const float scale = 1.0f / sum;
-    float2 out = make_float2(all.x * scale, all.y * scale);
-    const uint32_t first_pair = (kDims - a.n_dims) / 2;
-    if (threadIdx.x >= first_pair) {
-        const float position = static_cast<float>(a.positions[row]);
-        const Turn turn = turn_of(position * a.frequency[threadIdx.x - first_pair], a.direction);
-        out = make_float2(turn.first(out.x, out.y), turn.second(out.x, out.y));
-    }
-    reinterpret_cast<float2*>(a.out + static_cast<int64_t>(blockIdx.x) * kDims)[threadIdx.x] = out;
+    store_pair(all.x * scale, all.y * scale, dim >= n_plain ? &turn : nullptr,
+               a.out + (static_cast<int64_t>(row) * a.n_heads + head) * kDims + dim);
 }
 
 // Grid: (n * tiles of heads)
 __global__ void __launch_bounds__(kThreads, 1) whole_kernel(const __grid_constant__ AttentionArgs a) {
-    extern __shared__ __align__(16) uint8_t shared[];
+    extern __shared__ __align__(1024) uint8_t shared[];
     Tile<kWholeHeads>& s = *reinterpret_cast<Tile<kWholeHeads>*>(shared);
     wait_for_predecessor();
     release_dependents();
-    const uint32_t n_tiles = a.n_heads / kWholeHeads, row = blockIdx.x / n_tiles;
+    const uint32_t n_tiles = a.n_heads / kWholeHeads, row = a.first_row + blockIdx.x / n_tiles;
     const uint32_t first_head = blockIdx.x % n_tiles * kWholeHeads;
     const int64_t head_at = static_cast<int64_t>(row) * a.n_heads + first_head;
-    load_queries(a.q + head_at * kDims, s);
+    load_queries<kWholeHeads, kThreads>(a.q + head_at * kDims, s.queries);
     const Visible v = visible_rows(a, row);
+    for (uint32_t i = threadIdx.x; i < a.n_dims / 2; i += kThreads) s.turn[i] = turn_of_pair(a, row, i);
     if (threadIdx.x < kWholeHeads) {
         s.all_top[threadIdx.x] = a.sinks[first_head + threadIdx.x] * kLog2E;
         s.all_sum[threadIdx.x] = 1;
@@ -352,7 +290,12 @@ __global__ void __launch_bounds__(kThreads, 1) whole_kernel(const __grid_constan
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     float all[kWholeHeads / 16][kDimTiles][4] = {};
     for (uint32_t piece = 0; piece * kPiece < v.n; ++piece) {
-        weigh_piece<kWholeHeads, 4>(a, v, piece, s);
+        find_rows(v, piece, s);
+        __syncthreads();
+        load_rows(
+            v, piece, [](uint32_t) { return true; }, s);
+        __syncthreads();
+        weigh_piece(a, v, piece, s);
         if (threadIdx.x < kWholeHeads) {
             const uint32_t h = threadIdx.x;
             const Merge m = merged(s.all_top[h], s.all_sum[h], s.top[h], s.sum[h]);
@@ -386,11 +329,12 @@ __global__ void __launch_bounds__(kThreads, 1) whole_kernel(const __grid_constan
         for (uint32_t half = 0; half < 2; ++half) {
             const uint32_t head = 16 * tile + lane / 4 + 8 * half;
             const float scale = 1.0f / s.all_sum[head];
-            float* out = a.out + (head_at + head) * kDims + 8 * kDimTiles * warp + lane % 4 * 2;
 #pragma unroll
             for (uint32_t n = 0; n < kDimTiles; ++n) {
-                *reinterpret_cast<float2*>(out + 8 * n) =
-                    make_float2(all[tile][n][2 * half] * scale, all[tile][n][2 * half + 1] * scale);
+                const uint32_t dim = 8 * (kDimTiles * warp + n) + lane % 4 * 2, n_plain = kDims - a.n_dims;
+                store_pair(all[tile][n][2 * half] * scale, all[tile][n][2 * half + 1] * scale,
+                           dim >= n_plain ? &s.turn[(dim - n_plain) / 2] : nullptr,
+                           a.out + (head_at + head) * kDims + dim);
             }
         }
     }
@@ -406,19 +350,21 @@ bool launch_attention(const Launch& launched, cudaStream_t stream, cudaError_t& 
     }
     AttentionArgs a;
     std::memcpy(&a, launched.args.data(), sizeof a);
-    // All three or none, so that a row has the same bits in every form.
+    // All three or none: split and merge belong together.
     if (a.head_dim != kDims || a.n_heads % kWholeHeads != 0 ||
         device_shape().shared_per_block < sizeof(Tile<kWholeHeads>)) {
         return false;
     }
-    if (kernel == Kernel::attention_whole) {
-        status = launch(whole_kernel, dim3(a.batch.n * (a.n_heads / kWholeHeads)), kThreads,
+    if (kernel == Kernel::attention_whole && has_prompt_attention(a)) {
+        status = launch_prompt_attention(a, stream);
+    } else if (kernel == Kernel::attention_whole) {
+        status = launch(whole_kernel, dim3(a.n_rows * (a.n_heads / kWholeHeads)), kThreads,
                         sizeof(Tile<kWholeHeads>), stream, a);
     } else if (kernel == Kernel::attention_split) {
-        status = launch(split_kernel, dim3(a.batch.n * (a.n_heads / kSplitHeads), a.n_pieces), kThreads,
+        status = launch(split_kernel, dim3(a.n_rows * (a.n_heads / kSplitHeads), a.n_pieces), kThreads,
                         sizeof(Tile<kSplitHeads>), stream, a);
     } else {
-        const uint32_t blocks = a.batch.n * a.n_heads + (a.stores_window != 0 ? a.batch.n : 0);
+        const uint32_t blocks = a.n_rows * a.n_heads + (a.stores_window != 0 ? a.n_rows : 0);
         status = launch(merge_kernel, dim3(blocks), kThreads, 0, stream, a);
     }
     return true;

@@ -50,26 +50,25 @@ DS4_DEVICE void e2m1_halves(uint32_t codes, uint32_t scale, uint32_t (&out)[4]) 
 
 // Dims 8 group .. 8 group + 7 of an FP8 row, on the way.
 struct PackedGroup {
-    uint32_t words[4];
-    uint32_t scale;  // of codes
+    uint32_t words[4];  // two of codes, or four of the tail
+    uint32_t scale;     // of codes
     bool is_tail;
 };
 
+// The first `n_codes` dims are codes.
 DS4_DEVICE PackedGroup load_fp8_group(uint32_t n_codes, const uint8_t* row, uint32_t group) {
-    const uint8_t* codes = row + n_codes / kFp8Block;
     PackedGroup out;
     out.is_tail = 8 * group >= n_codes;
-    out.scale = 0;
-    if (out.is_tail) {
-        load_words(codes + n_codes + 2 * (8 * group - n_codes), out.words);
-    } else {
-        uint32_t two[2];
-        load_words(codes + 8 * group, two);
-        out.words[0] = two[0];
-        out.words[1] = two[1];
-        out.words[2] = out.words[3] = 0;
-        out.scale = row[8 * group / kFp8Block];
-    }
+    const uint8_t* from = row + n_codes / kFp8Block + 8 * group + (out.is_tail ? 8 * group - n_codes : 0);
+    const auto misplaced = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(from) & 3);
+    const uint32_t* words = reinterpret_cast<const uint32_t*>(from - misplaced);
+    uint32_t w[5] = {words[0], words[1], 0, 0, 0};
+    if (out.is_tail || misplaced != 0) w[2] = words[2];
+    if (out.is_tail) w[3] = words[3];
+    if (out.is_tail && misplaced != 0) w[4] = words[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) out.words[i] = __funnelshift_r(w[i], w[i + 1], 8 * misplaced);
+    out.scale = row[out.is_tail ? 0 : 8 * group / kFp8Block];
     return out;
 }
 DS4_DEVICE uint4 halves_of(const PackedGroup& g) {
@@ -92,7 +91,7 @@ struct PlainGroup {
 };
 DS4_DEVICE PlainGroup load_plain_group(const uint8_t* row, uint32_t group) {
     const float4* from = reinterpret_cast<const float4*>(row) + 2 * group;
-    return {from[0], from[1]};
+    return {__ldcg(from), __ldcg(from + 1)};
 }
 DS4_DEVICE uint4 halves_of(const PlainGroup& g) {
     return halves_of(g.a, g.b);

@@ -143,6 +143,10 @@ DS4_DEVICE void prefetch_l2(const void* from, uint32_t bytes) {
 DS4_DEVICE void named_barrier(uint32_t id, uint32_t n_threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(n_threads) : "memory");
 }
+// Comes to it and goes on.
+DS4_DEVICE void named_arrive(uint32_t id, uint32_t n_threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(n_threads) : "memory");
+}
 
 // Byte i of the result is byte (select >> 4i & 7) of b:a; bit 3 of each must be 0.
 DS4_DEVICE uint32_t permute(uint32_t a, uint32_t b, uint32_t select) {

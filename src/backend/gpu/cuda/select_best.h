@@ -10,7 +10,7 @@ namespace ds4::gpu::cuda {
 
 constexpr uint32_t kSelectThreads = 512, kSelectWarps = kSelectThreads / 32;
 constexpr uint32_t kDigits = 2048, kDigitsOfThread = kDigits / kSelectThreads;
-constexpr uint32_t kStaged = 8192;
+constexpr uint32_t kStaged = 10240;
 
 struct SelectRoom {
     alignas(16) float scores[kStaged];

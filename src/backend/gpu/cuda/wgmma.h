@@ -23,6 +23,26 @@ DS4_DEVICE void wgmma_wait() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(n) : "memory");
 }
 
+// Nothing that reads c moves before the wait.
+template <uint32_t n>
+DS4_DEVICE void wgmma_hold(float (&c)[n][4]) {
+#pragma unroll
+    for (uint32_t i = 0; i < n; ++i) {
+#pragma unroll
+        for (uint32_t j = 0; j < 4; ++j) asm volatile("" : "+f"(c[i][j])::"memory");
+    }
+}
+
+// A warpgroup's registers a thread, from what the launch gave it: fewer, or more once others gave theirs.
+template <int n>
+DS4_DEVICE void give_registers() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n));
+}
+template <int n>
+DS4_DEVICE void take_registers() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(n));
+}
+
 // Columns of 64 halves in rows of 128 bytes, 16-byte pieces exchanged by row % 8; from a multiple of 1024
 // bytes.
 DS4_DEVICE uint64_t wgmma_columns(const void* shared) {

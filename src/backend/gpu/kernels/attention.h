@@ -31,7 +31,8 @@ struct Visible {
     uint32_t oldest, n_raw, n;
 };
 
-DS4_FN Visible visible_rows(DS4_ARGS AttentionArgs& a, uint32_t row) {
+// All that the step table says: n is without the rows of a selection.
+DS4_FN Visible known_rows(DS4_ARGS AttentionArgs& a, uint32_t row) {
     const uint32_t segment = static_cast<uint32_t>(a.batch.row_segment[row]);
     const DS4_GLOBAL HistoryArgs& h = a.batch.history[segment];
     Visible v = {a.batch.segments[segment], h.window, a.kv, nullptr, h.compressed, h.window_rows, 0, 0, 0};
@@ -43,10 +44,15 @@ DS4_FN Visible visible_rows(DS4_ARGS AttentionArgs& a, uint32_t row) {
     if (a.ratio == 0) return v;
     if (a.list != nullptr) {
         v.list = a.list + static_cast<int64_t>(row) * a.capacity;
-        v.n += static_cast<uint32_t>(a.count[row]);
     } else {
         v.n += (position + 1) / a.ratio;
     }
+    return v;
+}
+
+DS4_FN Visible visible_rows(DS4_ARGS AttentionArgs& a, uint32_t row) {
+    Visible v = known_rows(a, row);
+    if (v.list != nullptr) v.n += static_cast<uint32_t>(a.count[row]);
     return v;
 }
 
@@ -154,24 +160,15 @@ struct RowAndHead {
 
 DS4_FN RowAndHead row_and_head(Thread t, DS4_ARGS AttentionArgs& a) {
     const uint32_t n_tiles = (a.n_heads + t.n_simds - 1) / t.n_simds;
-    RowAndHead at = {t.group / n_tiles, t.group % n_tiles * t.n_simds + t.simd, false, 0};
+    RowAndHead at = {a.first_row + t.group / n_tiles, t.group % n_tiles * t.n_simds + t.simd, false, 0};
     at.has_head = at.head < a.n_heads;
     at.q = (static_cast<int64_t>(at.row) * a.n_heads + at.head) * a.head_dim;
     return at;
 }
 
-DS4_FN void store_output(Thread t, uint32_t width, const DS4_LOCAL Softmax& x, DS4_GLOBAL float* out) {
-    const float scale = 1.0f / x.sum;
-    DS4_UNROLL
-    for (uint32_t j = 0; j < kDimParts; ++j) {
-        const uint32_t d = j * kSimdWidth + t.lane;
-        if (d < width) out[d] = x.acc[j] * scale;
-    }
-}
-
-// The same, rotated for `row`. A pair is in neighbouring lanes.
-DS4_FN void store_rotated(Thread t, DS4_ARGS AttentionArgs& a, uint32_t row, const DS4_LOCAL Softmax& x,
-                          DS4_GLOBAL float* out) {
+// The result of a head of `row`, rotated. A pair is in neighbouring lanes.
+DS4_FN void store_output(Thread t, DS4_ARGS AttentionArgs& a, uint32_t row, const DS4_LOCAL Softmax& x,
+                         DS4_GLOBAL float* out) {
     const float scale = 1.0f / x.sum;
     const uint32_t n_plain = a.head_dim - a.n_dims;
     DS4_UNROLL
@@ -198,11 +195,12 @@ DS4_KERNEL(attention_whole, AttentionArgs, AttentionShared) {
         attend_piece(t, a, v, piece, a.q + at.q, at.has_head, one, s);
         if (at.has_head) merge(all, one);
     }
-    if (at.has_head) store_output(t, a.head_dim, all, a.out + at.q);
+    if (at.has_head) store_output(t, a, at.row, all, a.out + at.q);
 }
 
 DS4_FN int64_t partial_at(DS4_ARGS AttentionArgs& a, const DS4_LOCAL RowAndHead& at, uint32_t piece) {
-    return ((static_cast<int64_t>(at.row) * a.n_heads + at.head) * a.n_pieces + piece) * (a.head_dim + 2);
+    return ((static_cast<int64_t>(at.row - a.first_row) * a.n_heads + at.head) * a.n_pieces + piece) *
+           (a.head_dim + 2);
 }
 
 DS4_KERNEL(attention_split, AttentionArgs, AttentionShared) {
@@ -242,9 +240,9 @@ DS4_KERNEL(store_window, StoreWindowArgs, NoShared) {
 
 DS4_KERNEL(attention_merge, AttentionArgs, NoShared) {
     const RowAndHead at = row_and_head(t, a);
-    if (at.row >= a.batch.n) {
-        store_window_row(t, a.batch, a.kv, t.group - a.batch.n * ((a.n_heads + t.n_simds - 1) / t.n_simds),
-                         a.head_dim);
+    if (at.row >= a.first_row + a.n_rows) {
+        const uint32_t n_before = a.n_rows * ((a.n_heads + t.n_simds - 1) / t.n_simds);
+        store_window_row(t, a.batch, a.kv, a.first_row + t.group - n_before, a.head_dim);
         return;
     }
     if (!at.has_head) return;
@@ -263,7 +261,7 @@ DS4_KERNEL(attention_merge, AttentionArgs, NoShared) {
         one.sum = from[a.head_dim + 1];
         merge(all, one);
     }
-    store_rotated(t, a, at.row, all, a.out + at.q);
+    store_output(t, a, at.row, all, a.out + at.q);
 }
 
 }  // namespace ds4::gpu::DS4_DIALECT
