@@ -158,7 +158,8 @@ class Backend {
     // with the backend. Throws as allocate() does.
     enum class MatrixUse : std::uint8_t {
         product,  // operand of matmul
-        rows,     // single rows are read: embedding, ape
+        rows,     // single rows are read: embedding
+        added,    // single values are added to others, often: ape
         mixing,   // fn of hyper-connections
     };
     virtual Matrix place(const Matrix& host, MatrixUse use) = 0;

@@ -48,7 +48,9 @@ double device_bytes(const gguf::Tensor& t) {
     const auto n = [&](std::size_t dim) { return static_cast<std::int64_t>(t.ne[dim]); };
     const auto bytes = static_cast<double>(t.data.size());
     if (t.n_dims < 2 || t.format->decode == nullptr) return bytes;
-    return std::max(bytes, gpu::placed_bytes(t.format->type, n(0), n(1), n(2)));
+    const bool is_added = t.name.find("_ape.") != std::string::npos;
+    const auto use = is_added ? Backend::MatrixUse::added : Backend::MatrixUse::product;
+    return std::max(bytes, gpu::placed_bytes(t.format->type, n(0), n(1), n(2), use));
 }
 
 }  // namespace

@@ -107,7 +107,7 @@ class WeightLoader {
     CompressorWeights compressor(const std::string& name, std::int64_t ratio, std::int64_t dim) {
         const std::int64_t width = Config::compressor_width(ratio, dim);
         return {matrix(name + "_kv", c_.hidden, width), matrix(name + "_gate", c_.hidden, width),
-                table(name + "_ape", width, ratio), norm(name + "_norm", dim)};
+                matrix(name + "_ape", width, ratio, 1, Backend::MatrixUse::added), norm(name + "_norm", dim)};
     }
 
     AttentionWeights attention(std::int64_t ratio) {

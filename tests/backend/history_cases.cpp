@@ -59,7 +59,7 @@ Outputs compress(Device& device, Random& random, const CompressCase& c) {
     compressor.ratio = c.ratio;
     compressor.dim = c.of_indexer ? shape.index_dim : shape.head_dim;
     compressor.ape =
-        device.matrix(random, c.ape, c.ratio, shape.width(compressor.dim), 1, Backend::MatrixUse::rows);
+        device.matrix(random, c.ape, c.ratio, shape.width(compressor.dim), 1, Backend::MatrixUse::added);
     compressor.norm = device.vector(random.gaussian(compressor.dim));
     compressor.rope = {frequency.data(), n_dims};
     compressor.rms_eps = 1e-6F;

@@ -138,7 +138,7 @@ class Layer {
         c.ratio = shape_.ratio;
         c.dim = dim;
         c.ape = device_.matrix(random, quant::Type::f16, shape_.ratio, shape_.width(dim), 1,
-                               Backend::MatrixUse::rows);
+                               Backend::MatrixUse::added);
         c.norm = device_.vector(random.gaussian(dim));
         c.rope = {frequency_.data(), finish == Compressor::Finish::fp8 ? kRopeDims : kRopeDims / 2};
         c.rms_eps = 1e-6F;

@@ -1,5 +1,7 @@
 #include "model/flash_shape.h"
 
+#include <algorithm>
+
 namespace ds4::test {
 namespace {
 
@@ -95,8 +97,11 @@ HyperConnection FlashShape::hyper_connection(std::int64_t width, std::int64_t n_
 
 CompressorWeights FlashShape::compressor(std::int64_t ratio, std::int64_t dim) {
     const std::int64_t width = Config::compressor_width(ratio, dim);
+    Matrix ape = host(Type::f16, width, ratio);
+    zeros_.resize(std::max(zeros_.size(), ape.row_bytes * static_cast<std::size_t>(ratio)));
+    ape.data = zeros_.data();
     return {matrix(Type::f16, config.hidden, width), matrix(Type::f16, config.hidden, width),
-            matrix(Type::f16, width, ratio, Backend::MatrixUse::rows), vector(dim)};
+            backend_.place(ape, Backend::MatrixUse::added), vector(dim)};
 }
 
 LayerWeights FlashShape::layer(std::int64_t ratio, bool hash) {

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "backend/backend.h"
 #include "model/config.h"
@@ -9,7 +11,7 @@
 
 namespace ds4::test {
 
-// DeepSeek V4 Flash as a q2 file has it, without a single weight: the pointers lead nowhere. For backends
+// DeepSeek V4 Flash as a q2 file has it, without a single weight: most pointers lead nowhere. For backends
 // whose device never follows them (backend/gpu/idle_device.h).
 class FlashShape {
   public:
@@ -31,6 +33,7 @@ class FlashShape {
     LayerWeights layer(std::int64_t ratio, bool hash);
 
     Backend& backend_;
+    std::vector<std::byte> zeros_;  // what a backend reads on the host
     std::uintptr_t next_ = std::uintptr_t{1} << 43;
 };
 

@@ -145,7 +145,7 @@ CompressorWeights RandomModel::compressor(std::int64_t ratio, std::int64_t dim) 
     const std::int64_t width = Config::compressor_width(ratio, dim);
     const double scale = 1 / std::sqrt(static_cast<double>(config.hidden));
     return {matrix(config.hidden, width, scale), matrix(config.hidden, width, scale),
-            matrix(width, ratio, 0.5, 1, Backend::MatrixUse::rows), vector(dim, 1, 0.1)};
+            matrix(width, ratio, 0.5, 1, Backend::MatrixUse::added), vector(dim, 1, 0.1)};
 }
 
 LayerWeights RandomModel::layer(std::int64_t ratio, bool hash) {

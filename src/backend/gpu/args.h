@@ -253,13 +253,11 @@ struct CompressArgs {
     BatchArgs batch;
     const DS4_GLOBAL float* value;      // (n, width)
     const DS4_GLOBAL float* score;      // (n, width), without ape
-    const DS4_GLOBAL uint8_t* ape;      // (ratio, width) in ape_type
+    const DS4_GLOBAL float* ape;        // (ratio, width)
     const DS4_GLOBAL float* norm;       // (dim)
     const DS4_GLOBAL float* frequency;  // (n_dims / 2)
-    int64_t ape_row_bytes;
-    uint32_t ape_type;
-    uint32_t ratio, dim, width;  // width = 2 * dim: windows overlap
-    uint32_t n_dims;             // rotated
+    uint32_t ratio, dim, width;         // width = 2 * dim: windows overlap
+    uint32_t n_dims;                    // rotated
     uint32_t of_indexer;
     uint32_t finish;  // 0 none, 1 fp8, 2 Hadamard and FP4
     float rms_eps;

@@ -160,6 +160,7 @@ class GpuBackend final : public Backend {
     }
     void compress(const Compressor& compressor, const BatchRows& batch, std::span<const LayerHistory> history,
                   bool of_indexer, Rows value, Rows score) override {
+        if (compressor.ape.type != quant::Type::f32) throw Error("ape was not placed to be added");
         gpu::check_limit("compressed dims", compressor.dim,
                          of_indexer ? gpu::kMaxIndexDim : gpu::kMaxHeadDim);
         record([&] {

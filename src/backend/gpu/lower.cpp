@@ -194,11 +194,9 @@ CompressArgs Lowering::compress_args(const ops::Compress& op) {
     args.batch = op.batch.args;
     args.value = op.value.data;
     args.score = op.score.data;
-    args.ape = reinterpret_cast<const std::uint8_t*>(c.ape.data);
+    args.ape = reinterpret_cast<const float*>(c.ape.data);
     args.norm = c.norm.data;
     args.frequency = op.frequency;
-    args.ape_row_bytes = static_cast<std::int64_t>(c.ape.row_bytes);
-    args.ape_type = static_cast<std::uint32_t>(c.ape.type);
     args.ratio = u32(c.ratio);
     args.dim = u32(c.dim);
     args.width = u32(op.value.width);

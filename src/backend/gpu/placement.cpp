@@ -40,7 +40,9 @@ std::size_t file_bytes(const Matrix& m) {
 
 }  // namespace
 
-double placed_bytes(quant::Type type, std::int64_t n_in, std::int64_t n_out, std::int64_t stack) {
+double placed_bytes(quant::Type type, std::int64_t n_in, std::int64_t n_out, std::int64_t stack,
+                    Backend::MatrixUse use) {
+    if (use == Backend::MatrixUse::added) return static_cast<double>(n_in * n_out * stack) * sizeof(float);
     const auto in_file =
         static_cast<double>(quant::row_bytes(quant::format(type), static_cast<std::size_t>(n_in)));
     const double file = in_file * static_cast<double>(n_out * stack);
@@ -50,6 +52,7 @@ double placed_bytes(quant::Type type, std::int64_t n_in, std::int64_t n_out, std
 }
 
 Matrix Placement::place(const Matrix& host, Backend::MatrixUse use) {
+    if (use == Backend::MatrixUse::added) return as_f32(host);
     const bool suits =
         device_.multiplies_tiles() && use == Backend::MatrixUse::product && suits_products(host);
     return suits ? in_tiles(host) : as_in_the_file(host);
@@ -77,6 +80,20 @@ Matrix Placement::as_in_the_file(const Matrix& host) {
     Matrix placed = host;
     placed.data = allocate(file_bytes(host));
     device_.upload(const_cast<std::byte*>(placed.data), host.data, file_bytes(host));
+    return placed;
+}
+
+// Kernels that read it at every turn have no room for the code of every format.
+Matrix Placement::as_f32(const Matrix& host) {
+    const auto n = static_cast<std::size_t>(host.n_in * host.n_out * host.stack);
+    std::vector<float> values(n);
+    quant::format(host.type).decode(host.data, values.data(), n);
+    Matrix placed = host;
+    placed.type = quant::Type::f32;
+    placed.row_bytes = static_cast<std::size_t>(host.n_in) * sizeof(float);
+    std::byte* to = allocate(n * sizeof(float));
+    device_.upload(to, values.data(), n * sizeof(float));
+    placed.data = to;
     return placed;
 }
 

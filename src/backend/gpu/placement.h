@@ -8,8 +8,10 @@
 
 namespace ds4::gpu {
 
-// Bytes that a placed matrix takes at most: rows and inputs of tiles are rounded up (tiles.h).
-double placed_bytes(quant::Type type, std::int64_t n_in, std::int64_t n_out, std::int64_t stack);
+// Bytes that a placed matrix takes at most: rows and inputs of tiles are rounded up (tiles.h), what is added
+// is F32.
+double placed_bytes(quant::Type type, std::int64_t n_in, std::int64_t n_out, std::int64_t stack,
+                    Backend::MatrixUse use);
 // Rows of a prompt that products take at a time, and rows of experts in the order of the file: they bound the
 // working memory.
 inline constexpr std::int64_t kPromptRows = 2048;
@@ -29,6 +31,7 @@ class Placement {
 
   private:
     Matrix as_in_the_file(const Matrix& host);
+    Matrix as_f32(const Matrix& host);
     Matrix in_tiles(const Matrix& host);
     // Gate and up with their row tiles in turn.
     void interleave(Matrix& gate, Matrix& up);

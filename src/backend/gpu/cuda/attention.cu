@@ -240,8 +240,8 @@ __global__ void __launch_bounds__(kThreads, 2) split_kernel(const __grid_constan
 __global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__ AttentionArgs a) {
     const uint32_t row = a.first_row + blockIdx.x / a.n_heads, head = blockIdx.x % a.n_heads;
     if (row >= a.first_row + a.n_rows) {
-        wait_for_predecessor();
         release_dependents();
+        wait_for_predecessor();
         store_window_row(this_thread(), a.batch, a.kv, a.first_row + blockIdx.x - a.n_rows * a.n_heads,
                          kDims);
         return;
@@ -254,8 +254,8 @@ __global__ void __launch_bounds__(kThreads) merge_kernel(const __grid_constant__
     float top = a.sinks[head] * kLog2E, sum = 1;  // the sink is a score without a value
     float2 all = make_float2(0, 0);
     const float* from = a.partial + static_cast<int64_t>(blockIdx.x) * a.n_pieces * (kDims + 2);
-    wait_for_predecessor();
     release_dependents();
+    wait_for_predecessor();
 #pragma unroll 8
     for (uint32_t piece = 0; piece < n_pieces; ++piece, from += kDims + 2) {
         const float2 one = reinterpret_cast<const float2*>(from)[threadIdx.x];

@@ -30,28 +30,42 @@ __global__ void __launch_bounds__(kThreads) halves_kernel(const __grid_constant_
     }
 }
 
-// A warp per expert: how many pairs belong to experts before it, then its own in order.
+// A block per expert, its warps take consecutive parts of the pairs: how many belong to experts before this
+// one, and to this one in earlier parts; then its own in order.
 __global__ void __launch_bounds__(kThreads) sort_kernel(const __grid_constant__ SortArgs a) {
+    constexpr uint32_t kWarps = kThreads / 32;
+    __shared__ uint32_t lower[kWarps], own[kWarps];
     wait_for_predecessor();
     release_dependents();
-    const uint32_t lane = threadIdx.x % 32, expert = (blockIdx.x * kThreads + threadIdx.x) / 32;
-    if (expert > a.n_experts) return;
-    uint32_t before = 0;
+    const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32, expert = blockIdx.x;
+    const uint32_t part = tiles::divide_up(tiles::divide_up(a.n_pairs, 32), kWarps) * 32;
+    const uint32_t begin = warp * part, end = min(begin + part, a.n_pairs);
+    uint32_t n_lower = 0, n_own = 0;
 #pragma unroll 8
-    for (uint32_t i = lane; i < a.n_pairs; i += 32) {
-        if (static_cast<uint32_t>(__ldcg(a.expert + i)) < expert) ++before;
+    for (uint32_t i = begin + lane; i < end; i += 32) {
+        const auto e = static_cast<uint32_t>(a.expert[i]);
+        n_lower += e < expert ? 1 : 0;
+        n_own += e == expert ? 1 : 0;
     }
-#pragma unroll
-    for (uint32_t mask = 16; mask > 0; mask /= 2) before += __shfl_xor_sync(0xffffffffu, before, mask);
-    if (lane == 0) a.first[expert] = static_cast<int32_t>(before);
-    if (expert == a.n_experts) return;
+    n_lower = __reduce_add_sync(0xffffffffu, n_lower);
+    n_own = __reduce_add_sync(0xffffffffu, n_own);
+    if (lane == 0) lower[warp] = n_lower, own[warp] = n_own;
+    __syncthreads();
+    uint32_t before = 0, at = 0;
+    for (uint32_t w = 0; w < kWarps; ++w) {
+        before += lower[w];
+        at += w < warp ? own[w] : 0;
+    }
+    if (threadIdx.x == 0) a.first[expert] = static_cast<int32_t>(before);
+    at += before;
+    if (n_own == 0 || expert == a.n_experts) return;
 #pragma unroll 8
-    for (uint32_t first = 0; first < a.n_pairs; first += 32) {
+    for (uint32_t first = begin; first < end; first += 32) {
         const uint32_t i = first + lane;
-        const bool own = i < a.n_pairs && static_cast<uint32_t>(__ldcg(a.expert + i)) == expert;
-        const uint32_t owners = __ballot_sync(0xffffffffu, own);
-        if (own) a.pair[before + __popc(owners & ((1u << lane) - 1))] = static_cast<int32_t>(i);
-        before += __popc(owners);
+        const bool is_own = i < end && static_cast<uint32_t>(a.expert[i]) == expert;
+        const uint32_t owners = __ballot_sync(0xffffffffu, is_own);
+        if (is_own) a.pair[at + __popc(owners & ((1u << lane) - 1))] = static_cast<int32_t>(i);
+        at += __popc(owners);
     }
 }
 
@@ -87,7 +101,7 @@ cudaError_t launch_halves(const HalvesArgs& a, cudaStream_t stream) {
 }
 
 cudaError_t launch_sort(const SortArgs& a, cudaStream_t stream) {
-    return launch(sort_kernel, tiles::divide_up(a.n_experts + 1, kThreads / 32), kThreads, 0, stream, a);
+    return launch(sort_kernel, a.n_experts + 1, kThreads, 0, stream, a);
 }
 
 cudaError_t launch_combine(const CombineArgs& a, cudaStream_t stream) {

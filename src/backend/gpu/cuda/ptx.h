@@ -7,8 +7,9 @@ namespace ds4::gpu::cuda {
 
 #define DS4_DEVICE __device__ __forceinline__
 
-// ---- dependent launch: a no-op before sm_90. Every kernel releases its dependents after its own wait, so
-// what was written two kernels ago may be read before the wait.
+// ---- dependent launch: a no-op before sm_90. A kernel that releases its dependents after its own wait lets
+// them read before theirs what was written two kernels ago. One whose dependents read nothing then but
+// weights may release them before its wait: they fill their shared memory while this one waits.
 
 DS4_DEVICE void wait_for_predecessor() {
 #if __CUDA_ARCH__ >= 900
@@ -129,13 +130,6 @@ DS4_DEVICE void async_commit() {
 template <int n>
 DS4_DEVICE void async_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory");
-}
-
-// Asks for `bytes` (a multiple of 16) to be brought into the L2.
-DS4_DEVICE void prefetch_l2(const void* from, uint32_t bytes) {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
-#endif
 }
 
 // ---- barrier of some warps of a block; id 1 .. 15

@@ -222,8 +222,8 @@ __global__ void __launch_bounds__(kRowsThreads, kColumnTiles == 1 ? 2 : 1)
                   static_cast<int>(plan.slots), kSlotBytes);
     TileStream stream(a, warp);
     for (uint32_t i = 0; i < plan.slots; ++i) stream.request(ring);
-    wait_for_predecessor();
     release_dependents();
+    wait_for_predecessor();
 
     uint8_t* const act = shared + plan.act_offset;
     uint8_t* const halves = shared + plan.halves_offset;

@@ -184,8 +184,8 @@ __global__ void __launch_bounds__(kThreads, Weights::kBytes == 2 ? 2 : 1)
     }
     const MixLane mix = mix_lane(a.mix);
     arrive_at_cluster();
-    wait_for_predecessor();
     release_dependents();
+    wait_for_predecessor();
 
     bool peers_run = false;  // nobody writes to a block that has not begun
     for (uint32_t row = blockIdx.x / kBlocks; row < n; row += gridDim.x / kBlocks) {

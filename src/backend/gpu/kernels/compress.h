@@ -1,7 +1,6 @@
 #pragma once
 
 #include "backend/gpu/args.h"
-#include "backend/gpu/kernels/formats.h"
 #include "backend/gpu/kernels/head_row.h"
 #include "backend/gpu/kernels/kv_rows.h"
 
@@ -47,30 +46,63 @@ DS4_FN float value_at(DS4_ARGS CompressArgs& a, const DS4_LOCAL Stream& s, uint3
 // Scores with ape.
 DS4_FN float score_at(DS4_ARGS CompressArgs& a, const DS4_LOCAL Stream& s, uint32_t position, uint32_t i) {
     if (position < s.start()) return s.frontier.score[s.frontier_slot(position) * s.width + i];
-    const float ape = weight_value(a.ape_type, a.ape + position % s.ratio * a.ape_row_bytes, i);
-    return ape + a.score[static_cast<int64_t>(s.batch_row(position)) * s.width + i];
+    return a.ape[position % s.ratio * s.width + i] +
+           a.score[static_cast<int64_t>(s.batch_row(position)) * s.width + i];
 }
 
-// Softmax over the slots of one channel. Tokens of the previous window speak through the first half of their
-// channels, those of the closed one through the second (ratio 4).
+// The slots that a window sees. Tokens of the previous window speak through the first half of their channels,
+// those of the closed one through the second (ratio 4).
+struct WindowSlots {
+    uint32_t n, skipped;  // skipped: before the first token
+    uint32_t first;       // position in slot `skipped`
+
+    DS4_FN uint32_t position(uint32_t k) const { return first + k - skipped; }
+};
+DS4_FN WindowSlots slots_of(const DS4_LOCAL Stream& s, uint32_t window) {
+    const uint32_t n = s.overlapping ? 2 * s.ratio : s.ratio;
+    const uint32_t skipped = s.overlapping && window == 0 ? s.ratio : 0;
+    return {n, skipped, (window + 1) * s.ratio - (n - skipped)};
+}
+DS4_FN uint32_t channel_of(DS4_ARGS CompressArgs& a, const DS4_LOCAL Stream& s, uint32_t k,
+                           uint32_t channel) {
+    return channel + (s.overlapping && k >= s.ratio ? a.dim : 0);
+}
+
+constexpr uint32_t kFewSlots = 8;
+
+// Softmax over the slots of one channel: kFewSlots at a time are loaded before any of them is used.
 DS4_FN float pool(DS4_ARGS CompressArgs& a, const DS4_LOCAL Stream& s, uint32_t window, uint32_t channel) {
-    const uint32_t n_slots = s.overlapping ? 2 * s.ratio : s.ratio;
-    const bool has_previous = s.overlapping && window > 0;
-    const uint32_t skipped = s.overlapping && !has_previous ? s.ratio : 0;  // slots before the first token
-    const uint32_t first = (window + 1) * s.ratio - (n_slots - skipped);
-    float top = 0;
-    for (uint32_t k = skipped; k < n_slots; ++k) {
-        const uint32_t i = channel + (s.overlapping && k >= s.ratio ? a.dim : 0);
-        const float score = score_at(a, s, first + k - skipped, i);
-        top = k == skipped ? score : larger(top, score);
+    const WindowSlots slots = slots_of(s, window);
+    const auto score = [&](uint32_t k) {
+        return score_at(a, s, slots.position(k), channel_of(a, s, k, channel));
+    };
+    float top = as_float(0xff800000u);  // -infinity
+    float few[kFewSlots];
+    for (uint32_t first = slots.skipped; first < slots.n; first += kFewSlots) {
+        DS4_UNROLL
+        for (uint32_t i = 0; i < kFewSlots; ++i) few[i] = first + i < slots.n ? score(first + i) : top;
+        DS4_UNROLL
+        for (uint32_t i = 0; i < kFewSlots; ++i) top = larger(top, few[i]);
     }
     float sum = 0;
     float weighted = 0;
-    for (uint32_t k = skipped; k < n_slots; ++k) {
-        const uint32_t i = channel + (s.overlapping && k >= s.ratio ? a.dim : 0);
-        const float e = exp(score_at(a, s, first + k - skipped, i) - top);
-        sum += e;
-        weighted = fma(e, value_at(a, s, first + k - skipped, i), weighted);
+    for (uint32_t first = slots.skipped; first < slots.n; first += kFewSlots) {
+        float value[kFewSlots];
+        DS4_UNROLL
+        for (uint32_t i = 0; i < kFewSlots; ++i) {
+            const uint32_t k = first + i;
+            value[i] = 0;
+            if (k >= slots.n) continue;
+            if (slots.n > kFewSlots) few[i] = score(k);
+            value[i] = value_at(a, s, slots.position(k), channel_of(a, s, k, channel));
+        }
+        DS4_UNROLL
+        for (uint32_t i = 0; i < kFewSlots; ++i) {
+            if (first + i >= slots.n) continue;
+            const float e = exp(few[i] - top);
+            sum += e;
+            weighted = fma(e, value[i], weighted);
+        }
     }
     return weighted / sum;
 }
