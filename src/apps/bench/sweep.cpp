@@ -20,11 +20,15 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// Of several streams before they are measured: their ways part, launches become known.
+constexpr std::int64_t kStreamSteps = 4;
+
 struct Options {
     EngineOptions engine;
     Frontiers frontiers;
     bool has_last = false;  // --ctx-max was given
     std::int64_t gen_tokens = 128;
+    std::int64_t n_streams = 1;
     std::size_t read_mb = 1024;
     std::filesystem::path prompt_file, csv, svg;
 };
@@ -130,26 +134,57 @@ class Sweep {
         FrontierSpeed speed;
         speed.context = frontier;
         const std::int64_t before = session_->n_tokens();
-        auto begin = Clock::now();
+        const auto begin = Clock::now();
         session_->append(std::span(prompt_).subspan(static_cast<std::size_t>(before),
                                                     static_cast<std::size_t>(frontier - before)));
         const double prefill_seconds = prefill_.add(*engine_, frontier - before, seconds_since(begin));
         speed.prefill = speed_of(before, frontier - before, options_.engine.max_batch, prefill_seconds);
 
         const CheckpointPtr point = session_->mark();
-        begin = Clock::now();
-        for (std::int64_t i = 0; i < options_.gen_tokens; ++i) decode_one(*session_);
-        const double decode_seconds = decode_.add(*engine_, options_.gen_tokens, seconds_since(begin));
-        speed.decode = speed_of(frontier, options_.gen_tokens, 1, decode_seconds);
+        speed.decode = options_.n_streams == 1 ? decode_alone(frontier) : decode_together(point);
         session_ = engine_->resume({&point, 1});
         speed.kv_bytes = engine_->kv_bytes_for(frontier);
         return speed;
     }
 
+    Speed decode_alone(std::int64_t frontier) {
+        const auto begin = Clock::now();
+        for (std::int64_t i = 0; i < options_.gen_tokens; ++i) decode_one(*session_);
+        const double seconds = decode_.add(*engine_, options_.gen_tokens, seconds_since(begin));
+        return speed_of(frontier, options_.gen_tokens, 1, seconds);
+    }
+
+    // Sessions that part at `point`, a row of each in every step. What is read is counted as if the rows were
+    // one session's.
+    Speed decode_together(const CheckpointPtr& point) {
+        std::vector<std::unique_ptr<Session>> sessions;
+        std::vector<TokenId> tokens;
+        for (std::int64_t i = 0; i < options_.n_streams; ++i) {
+            sessions.push_back(engine_->resume({&point, 1}));
+            tokens.push_back(prompt_[static_cast<std::size_t>(i) % prompt_.size()]);
+        }
+        const auto step = [&] {
+            std::vector<Engine::Work> work;
+            for (std::size_t i = 0; i < sessions.size(); ++i)
+                work.push_back({sessions[i].get(), {&tokens[i], 1}, nullptr, true, true});
+            engine_->step(work);
+            for (std::size_t i = 0; i < sessions.size(); ++i) tokens[i] = next_token(*sessions[i]);
+        };
+        for (std::int64_t i = 0; i < kStreamSteps; ++i) step();
+        engine_->take_profile();
+        const std::int64_t n = options_.gen_tokens * options_.n_streams, before = sessions[0]->n_tokens();
+        const auto begin = Clock::now();
+        for (std::int64_t i = 0; i < options_.gen_tokens; ++i) step();
+        return speed_of(before, n, options_.n_streams, decode_.add(*engine_, n, seconds_since(begin)));
+    }
+
     // Greedy, and never the end: every frontier decodes as many tokens.
+    TokenId next_token(const Session& session) const {
+        const TokenId best = session.best();
+        return best != eos_ ? best : top_logprobs(session.logits(), 2)[1].id;
+    }
     void decode_one(Session& session) {
-        TokenId best = session.best();
-        if (best == eos_) best = top_logprobs(session.logits(), 2)[1].id;
+        const TokenId best = next_token(session);
         session.append({&best, 1},
                        {.progress = {}, .on_logits = {}, .is_generated = true, .wants_best = true});
     }
@@ -196,7 +231,8 @@ class Sweep {
 
 // Without --ctx-max a small model is measured as far as it goes.
 void fit_frontiers(Options& o) {
-    const std::int64_t most = Config::from_gguf(gguf::File::open(o.engine.model)).max_context - o.gen_tokens;
+    const std::int64_t most =
+        Config::from_gguf(gguf::File::open(o.engine.model)).max_context - o.gen_tokens - kStreamSteps;
     if (!o.has_last) {
         o.frontiers.last = std::min(o.frontiers.last, std::max<std::int64_t>(most, 1));
         o.frontiers.first = std::min(o.frontiers.first, o.frontiers.last);
@@ -251,6 +287,7 @@ void add_sweep(CLI::App& app, Run& run_command) {
         ->check(CLI::Range(1.0, 1e6));
     app.add_option("-n,--tokens,--gen-tokens", o->gen_tokens, "Tokens decoded at each (128)")
         ->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 20));
+    app.add_option("--streams", o->n_streams, "Sessions that decode at once (1)")->check(CLI::Range(1, 1024));
     app.add_option("--read-mb", o->read_mb, "Memory read to find the ceiling, in MiB (1024)")
         ->check(CLI::Range(16, 1 << 20));
     app.add_flag("--profile", o->engine.profile,
