@@ -19,7 +19,7 @@ inline constexpr uint32_t kArgsBytes = 512;  // the most that one kernel's argum
 inline constexpr uint32_t kMaxHeadDim = 512;   // D, of attention and its compressor
 inline constexpr uint32_t kMaxIndexDim = 256;  // ID
 inline constexpr uint32_t kMaxStreams = 16;    // M
-inline constexpr uint32_t kMaxExperts = 1024;  // X
+inline constexpr uint32_t kMaxExperts = 512;   // X
 inline constexpr uint32_t kMaxUsed = 32;       // experts of a token
 
 // ---- rows

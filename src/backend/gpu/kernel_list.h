@@ -36,7 +36,7 @@
     X(expert_product_iq2_xxs, ExpertProduct, No, 256)       \
     X(expert_product_mxfp4, ExpertProduct, No, 256)         \
     X(sum_slots, SumSlots, No, 256)                         \
-    X(prepare_experts, PrepareExperts, PrepareExperts, 256) \
+    X(prepare_experts, PrepareExperts, PrepareExperts, 512) \
     X(embed, Embed, No, 256)                                \
     X(hc_dots, HcDots, No, 256)                             \
     X(hc_mix, HcMix, HcMix, 512)                            \

@@ -147,7 +147,8 @@ void Lowering::generated_experts(const Experts& routed, const Experts* shared, c
     RouteArgs route{};
     if (rows.route) route = route_args(*rows.route);
     route.expert = rows.routing.expert;
-    launch(Kernel::prepare_experts, {1 + parts(n * n_in / kActInputs, kSimds)},
+    constexpr std::int64_t kPrepareSimds = 16;  // of a group
+    launch(Kernel::prepare_experts, {1 + parts(n * n_in / kActInputs, kPrepareSimds)},
            PrepareExpertsArgs{route, rows.x.data, x, x_sums, list, u32(n), u32(n_in), u32(n_pairs)});
     GateUpArgs up{};
     up.tiles = bytes_at(routed.gate.tiles);

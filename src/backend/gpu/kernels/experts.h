@@ -27,7 +27,7 @@ DS4_FN float affinity(float z) {
     return sqrt(z > 20 ? z : log1p(exp(z)));
 }
 
-constexpr uint32_t kRoutedAtOnce = 8;  // rows of a group
+constexpr uint32_t kRoutedAtOnce = 16;  // rows of a group
 
 struct RouteShared {
     SharedArray<uint32_t, kRoutedAtOnce * kMaxExperts> key;  // ordered(); 0: used up

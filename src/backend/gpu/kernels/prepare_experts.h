@@ -9,6 +9,7 @@ struct PrepareExpertsShared {
     RouteShared route;
     SharedArray<int32_t, kMaxListPairs> expert;
     SharedArray<uint32_t, kMaxListPairs> rank;  // among the pairs of the same expert
+    SharedArray<uint32_t, kMaxSimds> n_entries;
 };
 
 // The list of the experts chosen. Every eighth pair of an expert begins an entry (of a step with fewer rows,
@@ -40,10 +41,17 @@ DS4_FN void list_experts(Thread t, DS4_ARGS PrepareExpertsArgs& a, DS4_SHARED Pr
         entry.expert = expert;
         entry.n = static_cast<int32_t>(n);
     }
+    uint32_t n_mine = 0;
+    for (uint32_t p = t.index; p < a.n_pairs; p += t.n_threads) {
+        n_mine += s.expert[p] >= 0 && s.rank[p] % most == 0 ? 1 : 0;
+    }
+    n_mine = simd_sum(t, n_mine);
+    if (t.lane == 0) s.n_entries[t.simd] = n_mine;
+    group_barrier(t);
     if (t.index != 0) return;
-    int32_t n_entries = 0;
-    for (uint32_t p = 0; p < a.n_pairs; ++p) n_entries += s.expert[p] >= 0 && s.rank[p] % most == 0 ? 1 : 0;
-    a.list->n_entries = n_entries;
+    uint32_t n_entries = 0;
+    for (uint32_t i = 0; i < t.n_simds; ++i) n_entries += s.n_entries[i];
+    a.list->n_entries = static_cast<int32_t>(n_entries);
 }
 
 // A SIMD-group's block of 256, eight values a lane, with one scale.
