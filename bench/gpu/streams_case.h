@@ -4,7 +4,6 @@
 
 #include "backend/gpu/cuda/entries.h"
 #include "backend/gpu/cuda/streams.h"
-#include "backend/gpu/matrix_args.h"
 #include "device_memory.h"
 
 // Hyper-connections of some rows between two blocks of Flash: what there is to launch, and the shared bodies
@@ -12,7 +11,6 @@
 namespace ds4::gpu::bench {
 
 constexpr std::uint32_t kStreams = 4, kWidth = 4096, kMixes = 24, kSlices = kWidth / kHcColumns;
-constexpr std::uint32_t kRowBlocks = kWidth / kActInputs, kRowSums = kWidth / kSumInputs;
 
 enum class FnType : std::uint32_t { f32 = 0, f16 = 1, bf16 = 30 };  // quant::Type
 
@@ -26,8 +24,7 @@ struct StreamsShape {
 
 // All that a site leaves.
 struct SiteResult {
-    std::vector<float> x, streams, post, comb, sums;
-    std::vector<ActBlock> act;
+    std::vector<float> x, streams, post, comb;
 };
 
 class StreamsCase {
@@ -45,9 +42,7 @@ class StreamsCase {
           post_(first_post_.size()),
           comb_(first_comb_.size()),
           x_(std::size_t{shape.n_rows} * kWidth),
-          partial_(std::size_t{shape.n_rows} * kSlices * (kMixes + 1)),
-          sums_(std::size_t{shape.n_rows} * kRowSums),
-          act_(std::size_t{shape.n_rows} * kRowBlocks) {
+          partial_(std::size_t{shape.n_rows} * kSlices * (kMixes + 1)) {
         for (std::uint32_t site = 0; site < shape.n_sites; ++site) fn_.push_back(random_fn(8 + site));
         reset();
     }
@@ -62,19 +57,16 @@ class StreamsCase {
         copy(post_, first_post_);
         copy(comb_, first_comb_);
         x_.poison();
-        sums_.poison();
-        act_.poison();
         partial_.poison();
     }
     SiteResult result() const {
         check(cudaDeviceSynchronize(), "streams");
-        return {x_.host(), streams_.host(), post_.host(), comb_.host(), sums_.host(), act_.host()};
+        return {x_.host(), streams_.host(), post_.host(), comb_.host()};
     }
 
-    // Rows [first, first + n) in one launch, as generated rows; `quantises`: with x as activations.
-    void launch_site(std::uint32_t site, std::uint32_t first, std::uint32_t n, bool quantises,
-                     cudaStream_t stream) const {
-        start(Kernel::hc_site, {n}, site_args(site, first, quantises), stream);
+    // Rows [first, first + n) in one launch, as generated rows.
+    void launch_site(std::uint32_t site, std::uint32_t first, std::uint32_t n, cudaStream_t stream) const {
+        start(Kernel::hc_site, {n}, site_args(site, first), stream);
     }
     void launch_dots(std::uint32_t site, std::uint32_t first, std::uint32_t n, cudaStream_t stream) const {
         start(Kernel::hc_dots, {kSlices, (n + kHcRows - 1) / kHcRows}, dots_args(site, first, n), stream);
@@ -85,7 +77,7 @@ class StreamsCase {
     // The shared body, for all rows.
     void launch_plain() const {
         const cuda::Entry entry = cuda::entry(Kernel::hc_site);
-        HcSiteArgs args = site_args(0, 0, true);
+        HcSiteArgs args = site_args(0, 0);
         void* values[] = {&args};
         check(
             cudaLaunchKernel(entry.function, dim3(shape_.n_rows), dim3(entry.n_threads), values, 0, nullptr),
@@ -159,13 +151,11 @@ class StreamsCase {
                 shape_.n_mix,
                 kSlices};
     }
-    HcSiteArgs site_args(std::uint32_t site, std::uint32_t first, bool quantises) const {
+    HcSiteArgs site_args(std::uint32_t site, std::uint32_t first) const {
         HcSiteArgs a{};
         a.expand = expand_args(first);
         a.mix = mix_args(first);
         a.fn = fn_[site].get();
-        a.act = quantises ? act_.get() + std::size_t{first} * kRowBlocks : nullptr;
-        a.act_sums = sums_.get() + std::size_t{first} * kRowSums;
         a.row_bytes = static_cast<std::int64_t>(kStreams * kWidth * fn_bytes());
         a.type = static_cast<std::uint32_t>(shape_.type);
         return a;
@@ -181,8 +171,7 @@ class StreamsCase {
 
     StreamsShape shape_;
     Device<float> y_, base_, scale_, norm_, first_streams_, first_post_, first_comb_;
-    Device<float> streams_, post_, comb_, x_, partial_, sums_;
-    Device<ActBlock> act_;
+    Device<float> streams_, post_, comb_, x_, partial_;
     std::vector<Device<std::uint8_t>> fn_;
 };
 

@@ -196,13 +196,10 @@ struct HcMixArgs {
 };
 
 // Both for rows that are not looked at together. post and comb of mix may be those of expand. Grid: (n)
-struct ActBlock;  // matrix_args.h
 struct HcSiteArgs {
     HcExpandArgs expand;
     HcMixArgs mix;                 // without partial
     const DS4_GLOBAL uint8_t* fn;  // (n_mix, n_streams * width)
-    DS4_GLOBAL ActBlock* act;      // (n, width / 256): x with one scale per 256; null: not wanted
-    DS4_GLOBAL float* act_sums;    // (n, width / 16): scale * sum of the codes of 16 columns
     int64_t row_bytes;             // of fn
     uint32_t type;                 // quant::Type of fn
 };

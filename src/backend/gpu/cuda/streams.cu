@@ -3,7 +3,6 @@
 #include "backend/gpu/cuda/launch.h"
 #include "backend/gpu/cuda/streams.h"
 #include "backend/gpu/cuda/streams_mix.h"
-#include "backend/gpu/kernels/act_blocks.h"
 
 // Hyper-connections of generated rows: a row is a cluster of 16 blocks, each of which owns 256 columns of all
 // streams. They expand, multiply by their columns of fn, exchange these sums, collapse, exchange the squares
@@ -25,7 +24,6 @@ static_assert(kColumns == kActInputs);
 
 struct SiteShared {
     alignas(16) float streams[kStreams][kColumns];
-    alignas(16) float x[kColumns];
     float of_warp[kWorkerWarps][kSimdWidth];  // mixes and squares
     float of_block[kBlocks][kSimdWidth];      // the same, written by the blocks of the cluster
     float x_of_warp[kWorkerWarps];            // squares of x
@@ -151,15 +149,6 @@ DS4_DEVICE float normed(const HcMixArgs& a, const SiteShared& s, float weight, f
     return weight * (x * rsqrtf(squares / static_cast<float>(kWidth) + a.norm_eps));
 }
 
-// x of the block as int8. By the workers.
-DS4_DEVICE void quantise(const HcSiteArgs& a, SiteShared& s, uint32_t row, uint32_t rank, float x) {
-    s.x[threadIdx.x] = x;
-    worker_barrier();
-    if (threadIdx.x >= kSimdWidth) return;
-    const int64_t block = static_cast<int64_t>(row) * kBlocks + rank;
-    store_block(this_thread(), s.x, a.act[block], a.act_sums + block * (kActInputs / kSumInputs));
-}
-
 // ---- the kernel. Grid: clusters; rows from cluster to cluster
 
 template <class Weights>
@@ -227,7 +216,6 @@ __global__ void __launch_bounds__(kThreads, Weights::kBytes == 2 ? 2 : 1)
         wait_for_cluster();
         x = normed(a.mix, s, norm, x);
         a.mix.x[static_cast<int64_t>(row) * kWidth + first + thread] = x;
-        if (a.act != nullptr) quantise(a, s, row, rank, x);
     }
 }
 

@@ -54,32 +54,6 @@ DS4_FN void list_experts(Thread t, DS4_ARGS PrepareExpertsArgs& a, DS4_SHARED Pr
     a.list->n_entries = static_cast<int32_t>(n_entries);
 }
 
-// A SIMD-group's block of 256, eight values a lane, with one scale.
-DS4_FN void quantise_block(Thread t, DS4_ARGS PrepareExpertsArgs& a, uint32_t block) {
-    const DS4_GLOBAL float* x = a.x + static_cast<int64_t>(block) * kActInputs + 8 * t.lane;
-    uint32_t largest = 0;
-    DS4_UNROLL
-    for (uint32_t i = 0; i < 8; ++i) largest = larger(largest, magnitude_bits(x[i]));
-    const Quantiser quantiser = quantiser_of(simd_max(t, largest));
-    DS4_GLOBAL ActBlock& out = a.act[block];
-    uint32_t words[2] = {0, 0};
-    int32_t sum = 0;
-    DS4_UNROLL
-    for (uint32_t i = 0; i < 8; ++i) {
-        const uint32_t code = quantiser.code(x[i]);
-        words[i / 4] |= code << (8 * (i % 4));
-        sum += static_cast<int8_t>(code);
-    }
-    auto* codes = reinterpret_cast<DS4_GLOBAL uint8_t*>(out.code) + 8 * t.lane;
-    store_u32(codes, words[0]);
-    store_u32(codes + 4, words[1]);
-    if (t.lane < 8) out.scale[t.lane] = quantiser.scale;
-    sum += simd_shuffle_xor(t, sum, 1);
-    if (t.lane % 2 == 0) {
-        a.sums[block * (kActInputs / kSumInputs) + t.lane / 2] = quantiser.scale * static_cast<float>(sum);
-    }
-}
-
 DS4_KERNEL(prepare_experts, PrepareExpertsArgs, PrepareExpertsShared) {
     if (t.group == 0) {
         if (a.route.logits != nullptr) {
@@ -93,7 +67,9 @@ DS4_KERNEL(prepare_experts, PrepareExpertsArgs, PrepareExpertsShared) {
         return;
     }
     const uint32_t block = (t.group - 1) * t.n_simds + t.simd;
-    if (block < a.n * (a.n_in / kActInputs)) quantise_block(t, a, block);
+    if (block >= a.n * (a.n_in / kActInputs)) return;
+    store_block(t, a.x + static_cast<int64_t>(block) * kActInputs, a.act[block],
+                a.sums + block * (kActInputs / kSumInputs));
 }
 
 }  // namespace ds4::gpu::DS4_DIALECT

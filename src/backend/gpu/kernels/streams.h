@@ -1,7 +1,6 @@
 #pragma once
 
 #include "backend/gpu/args.h"
-#include "backend/gpu/kernels/act_blocks.h"
 #include "backend/gpu/kernels/formats.h"
 #include "backend/gpu/kernels/rows.h"
 
@@ -199,13 +198,6 @@ DS4_KERNEL(hc_site, HcSiteArgs, HcMixShared) {
     }
     group_barrier(t);
     collapse_row(t, a.mix, s);
-    if (a.act == nullptr) return;
-    group_barrier(t);
-    const int64_t row = static_cast<int64_t>(t.group) * width;
-    for (uint32_t first = t.simd * kActInputs; first < width; first += t.n_simds * kActInputs) {
-        store_block(t, a.mix.x + row + first, a.act[(row + first) / kActInputs],
-                    a.act_sums + (row + first) / kSumInputs);
-    }
 }
 
 }  // namespace ds4::gpu::DS4_DIALECT
