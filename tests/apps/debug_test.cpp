@@ -42,6 +42,21 @@ TEST(Debug, LogitsDoNotDependOnChunksAndThreads) {
     EXPECT_TRUE(logits("7", "2") == whole);
 }
 
+TEST(Debug, LogitsOfAnAnswerDifferOnAGpuOnly) {
+    const test::TemporaryDirectory dir;
+    test::write_file(dir / "ids.txt", "17 4 256");
+    const auto logits = [&](std::vector<std::string> more) {
+        std::vector<std::string> args{"logits",        "-m", kTiny,          "--tokens",
+                                      dir / "ids.txt", "-o", dir / "out.f32"};
+        args.insert(args.end(), more.begin(), more.end());
+        const ProgramResult r = run_program("ds4-debug", args);
+        EXPECT_EQ(r.status, 0) << r.err;
+        return test::read_file(dir / "out.f32");
+    };
+    EXPECT_TRUE(logits({"--cpu", "--answer"}) == logits({"--cpu"}));
+    EXPECT_FALSE(logits({"--backend", "emulated", "--answer"}) == logits({"--backend", "emulated"}));
+}
+
 std::vector<std::size_t> read_numbers(const std::string& path) {
     std::istringstream text(test::read_file(path));
     return {std::istream_iterator<std::size_t>(text), std::istream_iterator<std::size_t>()};

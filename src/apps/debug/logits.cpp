@@ -24,6 +24,7 @@ struct Options {
     std::int64_t chunk = 512;
     int threads = 0;
     bool rounding = true;
+    bool is_answer = false;
     BackendKind backend = BackendKind::cpu;
 };
 
@@ -94,7 +95,7 @@ class LogitsRun {
   private:
     void trunk_chunk(const std::vector<TokenId>& ids, std::int64_t start, std::int64_t rows,
                      OutputFile& out) {
-        const Chunk chunk(ids, start, start, rows);
+        const Chunk chunk(ids, start, start, rows, !options_.is_answer);
         KvState* states[] = {&state_};
         forward_.run(chunk.batch(), states);
         logits_.resize(static_cast<std::size_t>(rows * config_.vocab));
@@ -103,7 +104,7 @@ class LogitsRun {
     }
 
     void mtp_chunk(const std::vector<TokenId>& ids, std::int64_t start, std::int64_t rows, OutputFile& out) {
-        const Chunk chunk(ids, start + 1, start, rows);
+        const Chunk chunk(ids, start + 1, start, rows, !options_.is_answer);
         KvState* states[] = {mtp_state_.get()};
         mtp_->run(chunk.batch(), states, forward_.streams().slice(0, rows));
         logits_.resize(static_cast<std::size_t>(rows * config_.vocab));
@@ -114,10 +115,10 @@ class LogitsRun {
     // `rows` rows at positions start.. with the tokens from first_token on.
     struct Chunk {
         Chunk(const std::vector<TokenId>& ids, std::int64_t first_token, std::int64_t start,
-              std::int64_t rows)
+              std::int64_t rows, bool is_prompt)
             : tokens(std::span(ids).subspan(static_cast<std::size_t>(first_token),
                                             static_cast<std::size_t>(rows))),
-              segment{0, rows, start} {
+              segment{0, rows, start, is_prompt} {
             for (std::int64_t i = 0; i < rows; ++i) positions.push_back(static_cast<std::int32_t>(start + i));
         }
         BatchRows batch() const { return {tokens, positions, {&segment, 1}}; }
@@ -157,6 +158,8 @@ void add_logits(CLI::App& app, Run& run) {
         ->required();
     command->add_option("-o,--out", options->out, "Output, tokens x vocab float32")->required();
     command->add_option("--chunk", options->chunk, "Tokens per prefill step")->check(CLI::Range(1, 65536));
+    command->add_flag("--answer", options->is_answer,
+                      "As tokens of an answer, which a GPU multiplies in another way than a prompt's");
     command->add_option("--threads", options->threads, "Threads; 0 is one per core")
         ->check(CLI::Range(0, 4096));
     app::add_backend_options(*command, options->backend);
