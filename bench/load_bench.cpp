@@ -1,6 +1,7 @@
-// usage: load_bench MODEL.gguf [cuda|emulated]
+// usage: load_bench MODEL.gguf [cuda|emulated [all|open]]
 // How fast a model gets into a device's memory, stage by stage: reading alone, copying alone, both, and all
-// that Engine::open() does. Run it twice: the first run may have to read the disk.
+// that Engine::open() does; or only the last, three times. Run it twice: the first run may have to read the
+// disk.
 
 #include <algorithm>
 #include <chrono>
@@ -104,20 +105,16 @@ void time_loading(gpu::Device& device, std::span<const Bytes> ranges) {
     print("file to device", total(ranges), seconds_since(begin));
 }
 
-int run(const std::string& path, BackendKind backend) {
-    double bytes = 0;
-    {
-        const gguf::File file = gguf::File::open(path);
-        const std::vector<Bytes> ranges = distinct_ranges(file);
-        bytes = total(ranges);
-        time_reading(ranges);
-        auto begin = Clock::now();
-        const auto device =
-            backend == BackendKind::cuda ? gpu::make_cuda_device() : gpu::make_emulated_device();
-        std::printf("%s, opened in %.2f s\n", device->description().c_str(), seconds_since(begin));
-        time_copying(*device);
-        time_loading(*device, ranges);
-    }
+void time_stages(std::span<const Bytes> ranges, BackendKind backend) {
+    time_reading(ranges);
+    const auto begin = Clock::now();
+    const auto device = backend == BackendKind::cuda ? gpu::make_cuda_device() : gpu::make_emulated_device();
+    std::printf("%s, opened in %.2f s\n", device->description().c_str(), seconds_since(begin));
+    time_copying(*device);
+    time_loading(*device, ranges);
+}
+
+void time_opening(const std::string& path, BackendKind backend, double bytes) {
     EngineOptions options;
     options.model = path;
     options.backend = backend;
@@ -127,19 +124,30 @@ int run(const std::string& path, BackendKind backend) {
     const TokenId token = 1;
     session->append({&token, 1});
     print("Engine::open and a first token", bytes, seconds_since(begin));
-    return 0;
+}
+
+void run(const std::string& path, BackendKind backend, bool stages) {
+    double bytes = 0;
+    {
+        const gguf::File file = gguf::File::open(path);
+        const std::vector<Bytes> ranges = distinct_ranges(file);
+        bytes = total(ranges);
+        if (stages) time_stages(ranges, backend);
+    }
+    for (int i = 0; i < (stages ? 1 : 3); ++i) time_opening(path, backend, bytes);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    if (argc < 2 || argc > 3) {
-        std::fprintf(stderr, "usage: load_bench MODEL.gguf [cuda|emulated]\n");
+    const std::string device = argc > 2 ? argv[2] : "cuda", what = argc > 3 ? argv[3] : "all";
+    if (argc < 2 || argc > 4 || (what != "all" && what != "open")) {
+        std::fprintf(stderr, "usage: load_bench MODEL.gguf [cuda|emulated [all|open]]\n");
         return 2;
     }
-    const std::string device = argc == 3 ? argv[2] : "cuda";
     try {
-        return run(argv[1], device == "cuda" ? BackendKind::cuda : BackendKind::emulated);
+        run(argv[1], device == "cuda" ? BackendKind::cuda : BackendKind::emulated, what == "all");
+        return 0;
     } catch (const Error& error) {
         std::fprintf(stderr, "load_bench: %s\n", error.what());
         return 1;
