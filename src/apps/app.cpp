@@ -101,6 +101,11 @@ void add_backend_options(CLI::App& app, BackendKind& backend) {
         "--cuda", [&] { backend = BackendKind::cuda; }, "The same as --backend cuda");
 }
 
+void add_prefill_chunk_option(CLI::App& app, std::int64_t& max_batch) {
+    app.add_option("--prefill-chunk", max_batch, "Most tokens per step; 0 is 512 on a CPU, 2048 on a GPU (0)")
+        ->check(CLI::Range(0, 65536));
+}
+
 std::string human_bytes(double bytes) {
     constexpr std::array<const char*, 5> kUnits = {"B", "kB", "MB", "GB", "TB"};
     std::size_t unit = 0;

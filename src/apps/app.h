@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <string>
@@ -26,6 +27,9 @@ std::string read_text(const std::filesystem::path& path);
 
 // --backend NAME, --cpu and --cuda, as antirez/ds4 has them.
 void add_backend_options(CLI::App& app, BackendKind& backend);
+
+// --prefill-chunk N, of EngineOptions::max_batch.
+void add_prefill_chunk_option(CLI::App& app, std::int64_t& max_batch);
 
 // 1234567 -> "1.2 MB", decimal units as disks and bandwidths use them.
 std::string human_bytes(double bytes);

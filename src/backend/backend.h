@@ -144,6 +144,8 @@ class Backend {
 
     // Of a device with memory of its own; nothing if it is the host's.
     virtual std::optional<DeviceMemory> memory() const { return std::nullopt; }
+    // Rows of a prompt that make a good step: with fewer it is slower, with more hardly faster.
+    virtual std::int64_t good_step_rows() const { return 512; }
     // Zeroed memory for activations and state, 64-byte aligned. Throws std::bad_alloc, or DeviceMemoryError
     // on a device with memory of its own.
     virtual void* allocate(std::size_t bytes) = 0;

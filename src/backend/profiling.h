@@ -35,6 +35,7 @@ class ProfilingBackend final : public Backend {
         backend_->download(host, from, bytes);
     }
     std::optional<DeviceMemory> memory() const override { return backend_->memory(); }
+    std::int64_t good_step_rows() const override { return backend_->good_step_rows(); }
     void flush() override { backend_->flush(); }
     Matrix place(const Matrix& host, MatrixUse use) override { return backend_->place(host, use); }
     Matrix place_grouped(const Matrix& host, std::int64_t n_groups) override {

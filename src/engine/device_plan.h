@@ -34,8 +34,8 @@ struct DevicePlan {
     std::string text(const EngineOptions& options) const;
 };
 
-// The plan for a device that has `free` of `total` bytes. Throws DeviceMemoryError with the plan and the ways
-// out if it does not fit.
+// The plan for a device that has `free` of `total` bytes; options.max_batch > 0. Throws DeviceMemoryError
+// with the plan and the ways out if it does not fit.
 DevicePlan plan_device(const gguf::File& file, const Config& config, const KvLayout& layout,
                        const EngineOptions& options, double free, double total);
 

@@ -21,6 +21,11 @@ std::unique_ptr<Backend> make_backend(const EngineOptions& options) {
     return std::make_unique<ProfilingBackend>(std::move(backend));
 }
 
+EngineOptions complete(EngineOptions options, const Backend& backend) {
+    if (options.max_batch == 0) options.max_batch = backend.good_step_rows();
+    return options;
+}
+
 const char* section_of(const Config& config, std::int64_t layer) {
     if (layer == config.n_layers) return "output head";
     const std::int64_t ratio = config.ratio(layer);
@@ -54,6 +59,10 @@ quant::KvFormat kv_format(const EngineOptions& o) {
                                        : quant::KvFormat::f32;
 }
 
+ForwardOptions forward_options(const EngineOptions& o) {
+    return {o.max_batch, o.kv_rounding, kv_format(o)};
+}
+
 std::optional<DevicePlan> make_plan(const gguf::File& file, const Config& config, const KvLayout& layout,
                                     const EngineOptions& options, const Backend& backend) {
     const std::optional<DeviceMemory> memory = backend.memory();
@@ -78,11 +87,13 @@ auto as_planned(const std::optional<DevicePlan>& plan, const EngineOptions& opti
 Engine::Impl::Running::Running(const Impl& engine)
     : backend(make_backend(engine.options)),
       profiler(engine.options.profile ? static_cast<ProfilingBackend*>(backend.get()) : nullptr),
-      plan(make_plan(engine.file, engine.config, engine.layout, engine.options, *backend)),
+      options(complete(engine.options, *backend)),
+      plan(make_plan(engine.file, engine.config, engine.layout, options, *backend)),
       store(engine.file, *backend),
-      weights(as_planned(plan, engine.options, [&] { return store.load_trunk(engine.config); })),
-      forward(as_planned(plan, engine.options,
-                         [&] { return Forward(*backend, engine.config, weights, engine.forward_options); })) {
+      weights(as_planned(plan, options, [&] { return store.load_trunk(engine.config); })),
+      forward(as_planned(plan, options, [&] {
+          return Forward(*backend, engine.config, weights, forward_options(options));
+      })) {
     if (profiler == nullptr) return;
     forward.probe = [this, &config = engine.config](std::int64_t layer, Rows) {
         profiler->enter(section_of(config, layer));
@@ -94,12 +105,12 @@ Engine::Impl::Impl(const EngineOptions& o)
       file(gguf::File::open(o.model)),
       config(Config::from_gguf(file)),
       tokenizer(load_tokenizer(file, config)),
-      forward_options{o.max_batch, o.kv_rounding, kv_format(o)},
-      layout(config, config.ratios, forward_options.kv_format),
+      layout(config, config.ratios, kv_format(o)),
       running_or_null(std::make_unique<Running>(*this)),
       description(running_or_null->backend->description()),
+      max_batch(running_or_null->options.max_batch),
       has_device_memory(running_or_null->plan.has_value()),
-      fingerprint(ds4::kv_fingerprint(file, forward_options)) {
+      fingerprint(ds4::kv_fingerprint(file, forward_options(o))) {
     info.name = file.find_string("general.name").value_or(o.model.filename().string());
     info.vocab = config.vocab;
     info.max_context = o.max_context > 0 ? o.max_context : config.max_context;
@@ -134,7 +145,7 @@ bool Engine::has_tokenizer() const {
     return impl_->tokenizer.has_value();
 }
 std::int64_t Engine::max_batch() const {
-    return impl_->options.max_batch;
+    return impl_->max_batch;
 }
 
 const tokenizer::Tokenizer& Engine::tokenizer() const {
@@ -150,7 +161,7 @@ MemoryPlan Engine::memory_plan(std::int64_t context) const {
     MemoryPlan plan;
     plan.weights = static_cast<double>(impl_->file.data_bytes());
     plan.kv_state = static_cast<double>(impl_->layout.bytes_for(context));
-    plan.activations = static_cast<double>(Workspace::bytes_for(impl_->config, impl_->options.max_batch));
+    plan.activations = static_cast<double>(Workspace::bytes_for(impl_->config, impl_->max_batch));
     return plan;
 }
 
@@ -208,9 +219,9 @@ void Engine::Impl::check(std::span<const Work> work) const {
         n_rows += static_cast<std::int64_t>(w.tokens.size());
         for (const TokenId t : w.tokens) check_token(t);
     }
-    if (n_rows > options.max_batch) {
+    if (n_rows > max_batch) {
         throw Error("a step of " + std::to_string(n_rows) + " rows is more than max_batch " +
-                    std::to_string(options.max_batch));
+                    std::to_string(max_batch));
     }
 }
 

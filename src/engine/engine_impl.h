@@ -25,7 +25,8 @@ struct Engine::Impl {
         explicit Running(const Impl& engine);
 
         std::unique_ptr<Backend> backend;
-        ProfilingBackend* profiler;      // the backend, if it is one
+        ProfilingBackend* profiler;  // the backend, if it is one
+        EngineOptions options;       // the engine's, with the backend's max_batch where they leave it open
         std::optional<DevicePlan> plan;  // of a device with memory of its own
         WeightStore store;
         Weights weights;
@@ -36,10 +37,10 @@ struct Engine::Impl {
     gguf::File file;
     Config config;
     std::optional<tokenizer::Tokenizer> tokenizer;
-    ForwardOptions forward_options;
     KvLayout layout;
     std::unique_ptr<Running> running_or_null;  // nullptr: a restart has failed
     std::string description;                   // of the backend
+    std::int64_t max_batch;
     bool has_device_memory;
     std::shared_ptr<KvMeter> meter = std::make_shared<KvMeter>(0);
     std::string fingerprint;

@@ -8,6 +8,7 @@
 
 #include "base/first_of_largest.h"
 #include "ds4/sampling.h"
+#include "engine/ranking.h"
 
 namespace ds4 {
 namespace {
@@ -78,66 +79,6 @@ double uniform(std::uint64_t seed, std::int64_t position) {
     return static_cast<double>(scramble(seed + 0x9e3779b97f4a7c15ULL + counter) >> 11) * 0x1p-53;
 }
 
-// A thread's memory for its choices, kept: a decoded token should cost no allocation.
-struct Scratch {
-    std::vector<TokenId> ids;
-    std::vector<double> cumulative;
-};
-Scratch& scratch() {
-    thread_local Scratch memory;
-    return memory;
-}
-
-// Candidates in the order of their chances, sorted only as far as somebody looks: a vocabulary of 129,280
-// need not be sorted to find the few tokens that matter. One at a time per thread.
-class Ranking {
-  public:
-    explicit Ranking(std::span<const float> logits) : logits_(logits), ids_(scratch().ids) {
-        ids_.resize(logits.size());
-        std::iota(ids_.begin(), ids_.end(), 0);
-    }
-    // Only those whose logit is at least top + depth.
-    Ranking(std::span<const float> logits, double top, double depth) : logits_(logits), ids_(scratch().ids) {
-        ids_.clear();
-        ids_.reserve(logits.size());
-        constexpr std::size_t kBlock = 64;
-        for (std::size_t first = 0; first < logits.size(); first += kBlock) {
-            const auto block = logits.subspan(first, std::min(kBlock, logits.size() - first));
-            float best = kNever;
-            for (const float l : block) best = l > best ? l : best;
-            if (!(static_cast<double>(best) - top >= depth)) continue;
-            for (std::size_t i = 0; i < block.size(); ++i) {
-                if (static_cast<double>(block[i]) - top >= depth)
-                    ids_.push_back(static_cast<TokenId>(first + i));
-            }
-        }
-    }
-
-    std::size_t size() const { return ids_.size(); }
-    // rank < size()
-    TokenId operator[](std::size_t rank) {
-        while (rank >= sorted_) sort_more();
-        return ids_[rank];
-    }
-
-  private:
-    void sort_more() {
-        const std::size_t next = std::min(ids_.size(), std::max<std::size_t>(64, sorted_ * 4));
-        const auto better = [&](TokenId a, TokenId b) {
-            const float la = clean(logits_[static_cast<std::size_t>(a)]);
-            const float lb = clean(logits_[static_cast<std::size_t>(b)]);
-            return la != lb ? la > lb : a < b;
-        };
-        std::partial_sort(ids_.begin() + static_cast<std::ptrdiff_t>(sorted_),
-                          ids_.begin() + static_cast<std::ptrdiff_t>(next), ids_.end(), better);
-        sorted_ = next;
-    }
-
-    std::span<const float> logits_;
-    std::vector<TokenId>& ids_;
-    std::size_t sorted_ = 0;
-};
-
 double log_sum_exp(std::span<const float> logits) {
     const auto top = static_cast<double>(clean(logits[static_cast<std::size_t>(argmax(logits))]));
     double sum = 0;
@@ -145,66 +86,78 @@ double log_sum_exp(std::span<const float> logits) {
     return top + std::log(sum);
 }
 
+// A token's weight that changes no sum of weights: the best one's is 1.
+constexpr double kLeastWeight = 0x1p-54;
+constexpr double kAll = std::numeric_limits<double>::infinity();
+// Tokens that are looked at first.
+constexpr std::size_t kHead = 256;
+
+// The token at `draw`, in [0, 1), of the tokens up to `kept`.
+TokenId draw_from(Ranking& ranking, const Ranking::Place& kept, double draw) {
+    // Beyond the target: a token of no width is never hit.
+    const double target = std::nextafter(draw * kept.sum, kAll);
+    return ranking.find(target, kept.n).id;
+}
+
 }  // namespace
 
 TokenId sample(std::span<const float> logits, const Sampling& s, std::int64_t position) {
-    const TokenId best = argmax(logits);
-    const auto top = static_cast<double>(clean(logits[static_cast<std::size_t>(best)]));
-    if (s.temperature <= 0 || !std::isfinite(top)) return best;
+    if (s.temperature <= 0) return argmax(logits);
+    const BlockMaxima maxima(logits);
+    const float top = maxima.top();
+    if (!std::isfinite(top)) return argmax(logits);
 
-    // Weights relative to the best token's, so that it weighs 1.
-    const auto weight = [&](TokenId id) {
-        const auto logit = static_cast<double>(clean(logits[static_cast<std::size_t>(id)]));
-        return std::exp((logit - top) / static_cast<double>(s.temperature));
-    };
+    const Weight weight(top, s.temperature);
     const bool has_top_k = s.top_k > 0 && static_cast<std::size_t>(s.top_k) < logits.size();
     const bool has_top_p = s.top_p < 1;
-    // What min_p cuts need not be looked at, with some room for rounding; but top_p is a share of all that
-    // top_k keeps.
-    const bool is_cut = s.min_p > 0 && !(has_top_k && has_top_p);
-    const double depth =
-        std::min(0.0, std::log(static_cast<double>(s.min_p)) - 1e-6) * static_cast<double>(s.temperature);
-    Ranking ranking = is_cut ? Ranking(logits, top, depth) : Ranking(logits);
-    std::size_t n = ranking.size();
-    if (has_top_k) n = std::min(n, static_cast<std::size_t>(s.top_k));
-
-    // Where nothing is cut, only the beginning of the ranking up to the token that is drawn is looked at.
-    const bool is_whole = !has_top_k && !has_top_p && s.min_p <= 0;
-    double total = 0;
-    if (has_top_p && has_top_k) {
-        for (std::size_t i = 0; i < n; ++i) total += weight(ranking[i]);
-    } else if (has_top_p || is_whole) {
-        total = sum_of_weights(logits, static_cast<float>(top), s.temperature);
-    }
-    const double nucleus = static_cast<double>(s.top_p) * total;
+    const bool has_min_p = s.min_p > 0;
     const double draw = uniform(s.seed, position);
-    std::vector<double>& cumulative = scratch().cumulative;  // of the kept tokens
-    cumulative.clear();
-    cumulative.reserve(logits.size());
-    double sum = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-        const double w = weight(ranking[i]);
-        if (w == 0 || (i > 0 && w < static_cast<double>(s.min_p))) break;
-        cumulative.push_back(sum += w);
-        if (is_whole && sum > draw * total) return ranking[i];
-        if (has_top_p && sum >= nucleus) break;
+    const float heavy = weight.logit_of(kLeastWeight);
+    const double min_p = std::clamp(static_cast<double>(s.min_p), kLeastWeight, 1.0);
+    const float least = weight.logit_of(min_p);
+
+    if (has_top_k) {
+        const auto top_k = static_cast<std::size_t>(s.top_k);
+        // top_p is a share of all that top_k keeps, also of what min_p cuts.
+        Ranking ranking(maxima, weight, std::max(has_top_p ? heavy : least, maxima.reached_by(top_k)));
+        const std::size_t n_kept =
+            has_top_p && has_min_p ? std::min(top_k, maxima.count_above(least)) : top_k;
+        const double nucleus =
+            has_top_p ? static_cast<double>(s.top_p) * ranking.find(kAll, top_k).sum : kAll;
+        return draw_from(ranking, ranking.find(nucleus, n_kept), draw);
     }
-    const double target = draw * sum;
-    const auto hit = std::upper_bound(cumulative.begin(), cumulative.end(), target);
-    const auto rank = std::min(static_cast<std::size_t>(hit - cumulative.begin()), cumulative.size() - 1);
-    return ranking[rank];
+    if (!has_top_p && has_min_p) {
+        Ranking ranking(maxima, weight, least);
+        return draw_from(ranking, {0, ranking.size(), ranking.total()}, draw);
+    }
+    // Mostly the best few tokens are all that is looked at.
+    const double total = sum_of_weights(logits, top, s.temperature);
+    const double nucleus = static_cast<double>(s.top_p) * total;
+    {
+        Ranking head(maxima, weight, std::max(least, maxima.reached_by(kHead)));
+        if (has_top_p && head.total() >= nucleus) return draw_from(head, head.find(nucleus), draw);
+        if (!has_top_p && head.total() > draw * total) return draw_from(head, {0, head.size(), total}, draw);
+    }
+    Ranking ranking(maxima, weight, least);
+    if (has_top_p) return draw_from(ranking, ranking.find(nucleus), draw);
+    const double sum = draw * total < ranking.total() ? total : ranking.total();
+    return draw_from(ranking, {0, ranking.size(), sum}, draw);
 }
 
 std::vector<TokenLogprob> top_logprobs(std::span<const float> logits, int k) {
     const double norm = log_sum_exp(logits);
-    Ranking ranking(logits);
-    std::vector<TokenLogprob> out;
+    const auto logit = [&](TokenId id) { return clean(logits[static_cast<std::size_t>(id)]); };
+    std::vector<TokenId> ids(logits.size());
+    std::iota(ids.begin(), ids.end(), 0);
     const std::size_t n = std::min(logits.size(), static_cast<std::size_t>(std::max(k, 0)));
-    for (std::size_t i = 0; i < n; ++i) {
-        const TokenId id = ranking[i];
-        const auto logit = static_cast<double>(clean(logits[static_cast<std::size_t>(id)]));
-        out.push_back({id, static_cast<float>(logit - norm)});
-    }
+    std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(n), ids.end(),
+                      [&](TokenId a, TokenId b) {
+                          const float la = logit(a), lb = logit(b);
+                          return la != lb ? la > lb : a < b;
+                      });
+    std::vector<TokenLogprob> out;
+    for (std::size_t i = 0; i < n; ++i)
+        out.push_back({ids[i], static_cast<float>(static_cast<double>(logit(ids[i])) - norm)});
     return out;
 }
 

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <csignal>
+#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "apps/run_program.h"
@@ -72,6 +74,33 @@ TEST(Ds4Bench, ServeSaysWhenMostClientsWouldWait) {
     EXPECT_EQ(waits.status, 0) << waits.err;
     EXPECT_NE(waits.err.find("answers 3 at a time"), std::string::npos) << waits.err;
     EXPECT_NE(waits.err.find("--parallel 4"), std::string::npos) << waits.err;
+}
+
+TEST(Ds4Bench, ServeAsksForGreedyAnswers) {
+    const test::TemporaryDirectory directory;
+    const std::string trace = directory / "trace";
+    {
+        test::RunningServer server({"--trace", trace});
+        const auto result = test::run_program(
+            "ds4-bench", {"serve", "--url", "http://127.0.0.1:" + std::to_string(server.port()), "--clients",
+                          "1", "--requests", "4", "--prompt-tokens", "40", "--gen-tokens", "12", "--greedy"});
+        EXPECT_EQ(result.status, 0) << result.err;
+        server.stop(SIGTERM);
+    }
+    std::istringstream lines(test::read_file(trace));
+    int n_answers = 0;
+    for (std::string line; std::getline(lines, line); ++n_answers) {
+        const auto record = nlohmann::json::parse(line);
+        std::string prompt = record["prompt"];
+        const std::string before = "<｜User｜>", after = "<｜Assistant｜></think>";
+        ASSERT_TRUE(prompt.ends_with(after)) << prompt;
+        prompt.resize(prompt.size() - after.size());
+        prompt.erase(0, prompt.find(before) + before.size());
+        const auto greedy =
+            test::run_program("ds4", {"-m", kModel, "-p", prompt, "--nothink", "--temp", "0", "-n", "12"});
+        EXPECT_EQ(record["answers"][0]["sampled"].get<std::string>() + "\n", greedy.out);
+    }
+    EXPECT_EQ(n_answers, 5);  // one is the first touch
 }
 
 TEST(Ds4Bench, SaysWhyThereIsNoServer) {

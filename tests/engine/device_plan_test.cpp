@@ -17,6 +17,7 @@ class DevicePlanTest : public testing::Test {
         : file(gguf::File::open(std::string(DS4_MODELS) + "/ds4-tiny.gguf")),
           config(Config::from_gguf(file)),
           layout(config, config.ratios, quant::KvFormat::packed) {
+        options.max_batch = 512;
         options.plan_sessions = 3;
         options.plan_context = 1024;
     }

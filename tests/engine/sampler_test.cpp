@@ -145,14 +145,15 @@ TEST(Sampler, FindsTheBestAnywhere) {
 // What min_p cuts is not looked at, unless top_k and top_p need to; these keep all that min_p does.
 TEST(Sampler, LookingAtLessChangesNothing) {
     std::mt19937 random(6);
-    for (int round = 0; round < 300; ++round) {
-        const auto logits = random_logits(random, 400);
+    for (int round = 0; round < 320; ++round) {
+        const std::size_t n = round % 16 == 0 ? 20'000 : 400;
+        const auto logits = random_logits(random, n);
         for (const float min_p : {0.05F, 0.9F, 1.0F, 1e-4F}) {
             Sampling quick;
             quick.min_p = min_p;
             quick.temperature = 0.7F;
             Sampling whole = quick;
-            whole.top_k = 399;
+            whole.top_k = static_cast<int>(n) - 1;
             whole.top_p = 0.9999999F;
             EXPECT_EQ(sample(logits, quick, round), sample(logits, whole, round));
         }
@@ -162,14 +163,15 @@ TEST(Sampler, LookingAtLessChangesNothing) {
 // With top_k it is summed exactly.
 TEST(Sampler, SumsInPassingChangeNothing) {
     std::mt19937 random(7);
-    for (int round = 0; round < 300; ++round) {
-        const auto logits = random_logits(random, 400);
+    for (int round = 0; round < 320; ++round) {
+        const std::size_t n = round % 16 == 0 ? 20'000 : 400;
+        const auto logits = random_logits(random, n);
         for (const float top_p : {0.5F, 0.9F, 0.99F, 1.0F}) {
             Sampling quick = plain();
             quick.temperature = 0.8F;
             quick.top_p = top_p;
             Sampling exact = quick;
-            exact.top_k = 399;
+            exact.top_k = static_cast<int>(n) - 1;
             EXPECT_EQ(sample(logits, quick, round), sample(logits, exact, round));
         }
     }

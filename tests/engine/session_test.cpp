@@ -88,6 +88,35 @@ TEST_F(Sessions, RefusesWhatDoesNotFitAndStaysAsItWas) {
     EXPECT_THROW(engine().tokenizer(), TokenizerError);
 }
 
+TEST_F(Sessions, AStepIsAsLongAsSuitsTheBackend) {
+    const test::AlphaFiles files;
+    const auto max_batch = [&](BackendKind backend, std::int64_t wanted, bool profile) {
+        EngineOptions options;
+        options.model = files.trunk;
+        options.threads = 1;
+        options.backend = backend;
+        options.max_batch = wanted;
+        options.max_context = 4096;
+        options.profile = profile;
+        const auto engine = Engine::open(options);
+        const std::int64_t rows = engine->max_batch();
+        const std::vector<TokenId> tokens(static_cast<std::size_t>(rows) + 1, ids.front());
+        const auto session = engine->new_session();
+        const Engine::Work work{session.get(), tokens};
+        try {
+            engine->step({&work, 1});
+            ADD_FAILURE() << "must throw";
+        } catch (const Error& error) {
+            EXPECT_THAT(error.what(), HasSubstr("more than max_batch " + std::to_string(rows)));
+        }
+        return rows;
+    };
+    EXPECT_EQ(max_batch(BackendKind::cpu, 0, false), 512);
+    EXPECT_EQ(max_batch(BackendKind::emulated, 0, false), 2048);
+    EXPECT_EQ(max_batch(BackendKind::emulated, 0, true), 2048);
+    EXPECT_EQ(max_batch(BackendKind::emulated, 48, false), 48);
+}
+
 TEST_F(Sessions, GenerateStopsForEachReason) {
     Sampling greedy;
     greedy.temperature = 0;

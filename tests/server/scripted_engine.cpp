@@ -271,7 +271,7 @@ MemoryPlan Engine::memory_plan(std::int64_t) const {
     return {};
 }
 std::int64_t Engine::max_batch() const {
-    return impl_->options.max_batch;
+    return impl_->options.max_batch > 0 ? impl_->options.max_batch : 512;
 }
 std::unique_ptr<CheckpointLoader> Engine::load_checkpoint() {
     return std::unique_ptr<CheckpointLoader>(

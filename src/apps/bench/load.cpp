@@ -43,7 +43,8 @@ double percentile(std::vector<double>& values, double share) {
 
 // ---- prompts ----
 
-Prompts::Prompts(HttpClient& client, std::int64_t n_tokens, std::int64_t n_answer) : n_answer_(n_answer) {
+Prompts::Prompts(HttpClient& client, std::int64_t n_tokens, std::int64_t n_answer, Decoding decoding)
+    : n_answer_(n_answer), decoding_(decoding) {
     const auto count = [&](int n_words) {
         return client.post("/tokenize", body(n_words)).at("count").get<double>();
     };
@@ -59,12 +60,17 @@ Json Prompts::next() {
 Json Prompts::body(int n_words) {
     std::string text = std::to_string(random_());
     for (int i = 0; i < n_words; ++i) text.append(" ").append(kWords[random_() % kWords.size()]);
-    return {{"model", "deepseek-v4-flash"},
-            {"messages", {{{"role", "user"}, {"content", text + " Tell me a long story about it."}}}},
-            {"max_tokens", n_answer_},
-            {"seed", 1},
-            {"stream", true},
-            {"stream_options", {{"include_usage", true}}}};
+    Json body = {{"model", "deepseek-v4-flash"},
+                 {"messages", {{{"role", "user"}, {"content", text + " Tell me a long story about it."}}}},
+                 {"max_tokens", n_answer_},
+                 {"seed", 1},
+                 {"stream", true},
+                 {"stream_options", {{"include_usage", true}}}};
+    if (decoding_ == Decoding::greedy) {
+        body["temperature"] = 0;
+        body["thinking"] = {{"type", "disabled"}};
+    }
+    return body;
 }
 
 // ---- streams ----

@@ -17,8 +17,13 @@ using Clock = std::chrono::steady_clock;
 // Makes chat requests that have nothing in common but their first token.
 class Prompts {
   public:
+    enum class Decoding : std::uint8_t {
+        sampled,
+        greedy
+    };  // as the server has it; temperature 0, no thinking
+
     // Asks the server how it counts.
-    Prompts(HttpClient& client, std::int64_t n_tokens, std::int64_t n_answer);
+    Prompts(HttpClient& client, std::int64_t n_tokens, std::int64_t n_answer, Decoding decoding);
 
     // About n_tokens of prompt; each call makes another one.
     Json next();
@@ -28,6 +33,7 @@ class Prompts {
 
     std::mt19937 random_{1};
     std::int64_t n_answer_;
+    Decoding decoding_;
     int n_words_ = 0;
 };
 

@@ -22,6 +22,7 @@ struct Options {
     int requests = 64;
     std::int64_t intruder = 0;  // tokens of its prompt; 0: none comes
     int max_step_ms = 500;
+    bool is_greedy = false;
     std::string csv;
 };
 
@@ -66,8 +67,9 @@ class Output {
     }
 
     void head(const Options& o) const {
-        std::printf("%d requests of about %lld tokens, answers of at most %lld\n", o.requests,
-                    static_cast<long long>(o.prompt_tokens), static_cast<long long>(o.answer_tokens));
+        std::printf("%d requests of about %lld tokens, %sanswers of at most %lld\n", o.requests,
+                    static_cast<long long>(o.prompt_tokens), o.is_greedy ? "greedy " : "",
+                    static_cast<long long>(o.answer_tokens));
         std::printf("%7s %8s %9s %9s %10s %7s | %26s | %26s\n", "", "", "prompt", "answer", "", "",
                     "first token, ms", "between tokens, ms");
         std::printf("%7s %8s %9s %9s %10s %7s | %8s %8s %8s | %8s %8s %8s\n", "clients", "seconds", "tokens",
@@ -107,7 +109,7 @@ class Bench {
 
     void run_crowds() {
         Output output(options_.csv);
-        Prompts prompts(control_, options_.prompt_tokens, options_.answer_tokens);
+        Prompts prompts(control_, options_.prompt_tokens, options_.answer_tokens, decoding());
         run_crowd(server_, 1, {prompts.next()});  // first touch of the weights
         output.head(options_);
         for (const int n : options_.clients) {
@@ -131,6 +133,9 @@ class Bench {
 
   private:
     void run_intruder(int n_clients);
+    Prompts::Decoding decoding() const {
+        return options_.is_greedy ? Prompts::Decoding::greedy : Prompts::Decoding::sampled;
+    }
 
     const Options options_;
     const Server server_;
@@ -139,8 +144,8 @@ class Bench {
 
 void Bench::run_intruder(int n_clients) {
     constexpr int events_before = 40;  // of each stream, on average
-    Prompts residents(control_, options_.prompt_tokens, 100'000);
-    Prompts intruders(control_, options_.intruder, 1);
+    Prompts residents(control_, options_.prompt_tokens, 100'000, decoding());
+    Prompts intruders(control_, options_.intruder, 1, decoding());
     std::vector<Json> requests;
     for (int i = 0; i < n_clients; ++i) requests.push_back(residents.next());
     const Json intruder = intruders.next();
@@ -234,6 +239,8 @@ void add_serve(CLI::App& app, Run& run_command) {
         ->check(CLI::Range(16, 1 << 20));
     command->add_option("--max-step-ms", o->max_step_ms, "As of ds4-server, which is started with it (500)")
         ->check(CLI::Range(1, 3'600'000));
+    command->add_flag("--greedy", o->is_greedy,
+                      "Ask for temperature 0 and no thinking, as other engines are mostly measured");
     command->add_option("--csv", o->csv, "Write the table of the crowds to this file, too");
     command->callback([&run_command, o] { run_command = [o] { return run(*o); }; });
 }

@@ -138,7 +138,7 @@ class Sweep {
         session_->append(std::span(prompt_).subspan(static_cast<std::size_t>(before),
                                                     static_cast<std::size_t>(frontier - before)));
         const double prefill_seconds = prefill_.add(*engine_, frontier - before, seconds_since(begin));
-        speed.prefill = speed_of(before, frontier - before, options_.engine.max_batch, prefill_seconds);
+        speed.prefill = speed_of(before, frontier - before, engine_->max_batch(), prefill_seconds);
 
         const CheckpointPtr point = session_->mark();
         speed.decode = options_.n_streams == 1 ? decode_alone(frontier) : decode_together(point);
@@ -274,8 +274,7 @@ void add_sweep(CLI::App& app, Run& run_command) {
     app.add_option("-t,--threads", o->engine.threads, "Threads; 0 is one per core (0)")
         ->check(CLI::Range(0, 4096));
     app::add_backend_options(app, o->engine.backend);
-    app.add_option("--prefill-chunk", o->engine.max_batch, "Tokens per prefill step (512)")
-        ->check(CLI::Range(1, 65536));
+    app::add_prefill_chunk_option(app, o->engine.max_batch);
     app.add_option("--prompt-file", o->prompt_file, "Text to run (default: random tokens)");
     app.add_option("--ctx-start", o->frontiers.first, "First context measured (2048)")->check(positive);
     app.add_option("--ctx-max", o->frontiers.last, "Last one (32768, or what the model allows)")

@@ -39,8 +39,7 @@ void add_options(CLI::App& app, Options& o) {
     app.add_option("--seed", o.sampling.seed, "Seed of the sampler (default: a new one every time)");
     app::add_backend_options(app, o.backend);
     app.add_option("-t,--threads", o.threads, "Threads; 0 is one per core (0)")->check(CLI::Range(0, 4096));
-    app.add_option("--prefill-chunk", o.max_batch, "Tokens per prefill step (512)")
-        ->check(CLI::Range(1, 65536));
+    app::add_prefill_chunk_option(app, o.max_batch);
 
     app.add_flag("--dump-tokens", o.dump_tokens, "Print the tokens of the prompt and end");
     app.add_option("--dump-logprobs", o.dump_logprobs,

@@ -27,7 +27,7 @@ struct Options {
     Sampling sampling;
     int threads = 0;
     BackendKind backend = BackendKind::automatic;
-    std::int64_t max_batch = 512;
+    std::int64_t max_batch = 0;  // of EngineOptions
 
     bool dump_tokens = false;
     std::filesystem::path dump_logprobs;

@@ -61,8 +61,7 @@ void add_model_options(CLI::App& app, Options& o) {
     app::add_backend_options(app, o.engine.backend);
     app.add_option("-t,--threads", o.engine.threads, "Threads; 0 is one per core (0)")
         ->check(CLI::Range(0, 4096));
-    app.add_option("--prefill-chunk", o.engine.max_batch, "Most tokens per step (512)")
-        ->check(CLI::Range(1, 65536));
+    app::add_prefill_chunk_option(app, o.engine.max_batch);
     app.add_option("--max-step-ms", o.max_step_ms, "Aim for steps no longer than this during prefill (500)")
         ->check(CLI::Range(1, 3'600'000));
 }

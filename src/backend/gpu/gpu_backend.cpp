@@ -42,6 +42,7 @@ class GpuBackend final : public Backend {
     // ---- memory
 
     std::optional<DeviceMemory> memory() const override { return device_->memory(); }
+    std::int64_t good_step_rows() const override { return gpu::kPromptRows; }
     void* allocate(std::size_t bytes) override {
         const std::lock_guard lock(mutex_);
         void* memory = device_->allocate(bytes);
