@@ -218,7 +218,7 @@ class CudaDevice final : public Device {
                               std::to_string(n - 1));
         }
         status = cudaSetDevice(index);
-        if (status == cudaSuccess) status = cudaFree(nullptr);  // opens it, if it was not yet
+        if (status == cudaSuccess) status = cudaDeviceSynchronize();  // opens it, if it was not yet
         check_not_lost(status);
         check(status, "cannot use the GPU");
         return index;
