@@ -117,8 +117,8 @@ class Engine {
     void step(std::span<const Work> work);
 
     // Opens the device anew and places the weights again. No session, checkpoint or loader may exist, and
-    // none can be made until it has worked. Not during a step. Throws DeviceError (it may work later), Error
-    // (a session or a checkpoint is left).
+    // none can be made until it has worked. Not during a step. Throws DeviceError (it may work later),
+    // DeviceLostError (it never will in this process), Error (a session or a checkpoint is left).
     void restart();
 
     std::int64_t max_batch() const;  // rows of a step, at most

@@ -62,6 +62,12 @@ class DeviceMemoryError : public DeviceError {
     using DeviceError::DeviceError;
 };
 
+// A GPU that has failed and that this process cannot open again, however often it tries. A new process can.
+class DeviceLostError : public DeviceError {
+  public:
+    using DeviceError::DeviceError;
+};
+
 // The prompt, or the prompt and the answer so far, do not fit the session's context.
 class ContextError : public Error {
   public:

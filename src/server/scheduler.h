@@ -36,9 +36,13 @@ struct SchedulerOptions {
     std::chrono::milliseconds memory_wait{10'000};
     // Of these waits. Any clock that does not go back.
     std::function<Backoff::Clock::time_point()> now = Backoff::Clock::now;
+    // Called once, by the scheduler's thread, when only a new process can have the GPU back: whoever owns
+    // this process should stop it and start another. Until then requests are refused.
+    std::function<void()> on_device_lost = [] {};
 };
 
-// Whether the engine works. A GPU that fails is restarted; `down`: that did not work and is tried again.
+// Whether the engine works. A GPU that fails is restarted; `down`: that did not work, and is tried again
+// unless it is lost to this process.
 enum class Health : std::uint8_t { ok, restarting, down };
 
 // What the scheduler is doing, for people and for metrics.
@@ -165,7 +169,9 @@ class Scheduler {
     // ---- scheduler_recovery.cpp
     void recover(const std::string& why);
     void drop_sessions();
-    bool try_restart();
+    void restart_until_it_works();  // throws DeviceLostError
+    bool try_restart();             // throws DeviceLostError
+    void give_up(const std::string& why);
     bool sleep(std::chrono::milliseconds time);
     void set_health(Health health);
     void fail_queued(const ApiError& failure);

@@ -24,13 +24,22 @@ void Scheduler::set_health(Health health) {
     health_ = health;
 }
 
-// Who runs is told to come again. Who waits in the queue waits on, but only for a try that is made at once:
-// nobody knows how long more take. A GPU that opens and fails at its next step waits longer each time, too.
+// Who runs is told to come again.
 void Scheduler::recover(const std::string& why) {
     log::error("GPU failed", {{"error", why}});
     set_health(Health::restarting);
     drop_sessions();
     publish_status();
+    try {
+        restart_until_it_works();
+    } catch (const DeviceLostError& error) {
+        give_up(error.what());
+    }
+}
+
+// Who waits in the queue waits on, but only for a try that is made at once:
+// nobody knows how long more take. A GPU that opens and fails at its next step waits longer each time, too.
+void Scheduler::restart_until_it_works() {
     const auto begin = options_.now();
     bool is_up = restarts_.is_fresh(begin) && try_restart();
     while (!is_up) {
@@ -70,11 +79,23 @@ bool Scheduler::try_restart() {
         lower_until_ = {};
         for (Slot& slot : slots_) slot.session = engine_.new_session(options_.context);
         return true;
+    } catch (const DeviceLostError&) {
+        throw;  // trying again is no use
     } catch (const std::exception& error) {
         for (Slot& slot : slots_) slot.session.reset();
         log::error("GPU does not restart", {{"error", error.what()}});
         return false;
     }
+}
+
+// Nothing is left to do but to refuse what comes until the owner stops us.
+void Scheduler::give_up(const std::string& why) {
+    log::error("GPU lost", {{"error", why}});
+    set_health(Health::down);
+    fail_queued(gpu_failed());
+    options_.on_device_lost();
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return is_cut_; });
 }
 
 // False: the server shuts down.

@@ -11,12 +11,26 @@
 #include <thread>
 
 namespace ds4::test {
+namespace {
 
-RunningServer::RunningServer(std::vector<std::string> arguments) {
-    const std::string model = std::string(DS4_MODELS) + "/ds4-tiny.gguf";
-    arguments.insert(arguments.begin(), {std::string(DS4_BIN) + "/ds4-server", "-m", model, "--port", "0"});
+const std::regex kAddress("listening on http://[^:]+:([0-9]+)\n");
+
+std::vector<std::string> with_model(const std::vector<std::string>& arguments) {
+    std::vector<std::string> all = {"-m", std::string(DS4_MODELS) + "/ds4-tiny.gguf", "--port", "0"};
+    all.insert(all.end(), arguments.begin(), arguments.end());
+    return all;
+}
+
+}  // namespace
+
+RunningServer::RunningServer(const std::vector<std::string>& arguments)
+    : RunningServer("ds4-server", with_model(arguments)) {}
+
+RunningServer::RunningServer(const std::string& program, const std::vector<std::string>& arguments) {
+    std::vector<std::string> words = {std::string(DS4_BIN) + "/" + program};
+    words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
-    for (std::string& word : arguments) argv.push_back(word.data());
+    for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
     const std::string log = dir_ / "log";
     child_ = ::fork();
@@ -25,19 +39,30 @@ RunningServer::RunningServer(std::vector<std::string> arguments) {
         ::execv(argv[0], argv.data());
         ::_exit(127);
     }
-    const std::regex address("listening on http://[^:]+:([0-9]+)");
+    if (!has_come_up(1)) {
+        stop(SIGKILL);
+        throw std::runtime_error("the server did not come up: " + log_text());
+    }
+    const std::string text = log_text();
     std::smatch found;
+    std::regex_search(text, found, kAddress);
+    port_ = static_cast<std::uint16_t>(std::stoi(found[1]));
+}
+
+bool RunningServer::has_come_up(int times) const {
     for (int i = 0; i < 6000; ++i) {
         const std::string text = log_text();
-        if (std::regex_search(text, found, address)) {
-            port_ = static_cast<std::uint16_t>(std::stoi(found[1]));
-            return;
-        }
-        if (::waitpid(child_, nullptr, WNOHANG) != 0) break;
+        if (std::distance(std::sregex_iterator(text.begin(), text.end(), kAddress), {}) >= times) return true;
+        siginfo_t ended{};
+        ::waitid(P_PID, static_cast<id_t>(child_), &ended, WEXITED | WNOHANG | WNOWAIT);
+        if (ended.si_pid != 0) return false;
         std::this_thread::sleep_for(std::chrono::milliseconds(10));
     }
-    child_ = -1;
-    throw std::runtime_error("the server did not come up: " + log_text());
+    return false;
+}
+
+bool RunningServer::has_open(int fd) const {
+    return std::filesystem::exists("/proc/" + std::to_string(child_) + "/fd/" + std::to_string(fd));
 }
 
 RunningServer::~RunningServer() {
@@ -53,6 +78,10 @@ std::size_t RunningServer::resident_bytes() const {
 
 int RunningServer::stop(int signal) {
     ::kill(child_, signal);
+    return wait();
+}
+
+int RunningServer::wait() {
     int status = 0;
     ::waitpid(child_, &status, 0);
     child_ = -1;

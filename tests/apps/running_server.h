@@ -10,10 +10,13 @@
 
 namespace ds4::test {
 
-// A running ds4-server with the bundled model on a free port, up once this is constructed. Killed at the end.
+// A running server, up once this is constructed. Killed at the end.
 class RunningServer {
   public:
-    explicit RunningServer(std::vector<std::string> arguments);
+    // ds4-server with the bundled model on a free port.
+    explicit RunningServer(const std::vector<std::string>& arguments);
+    // Another program of the build that serves.
+    RunningServer(const std::string& program, const std::vector<std::string>& arguments);
     ~RunningServer();
     RunningServer(const RunningServer&) = delete;
     RunningServer& operator=(const RunningServer&) = delete;
@@ -21,9 +24,13 @@ class RunningServer {
     std::uint16_t port() const { return port_; }
     std::string log_text() const { return read_file(dir_ / "log"); }
     std::size_t resident_bytes() const;
+    bool has_open(int fd) const;
+    // Waits until it has said this often that it listens; false if it does not, or ends.
+    bool has_come_up(int times) const;
 
     // Returns the exit status, or 128 + signal.
     int stop(int signal);
+    int wait();  // until it ends by itself
 
   private:
     TemporaryDirectory dir_;

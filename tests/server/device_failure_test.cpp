@@ -23,6 +23,7 @@ test::Faults& faults() {
 
 // In place of the library's: every engine of this program runs on the faulty device.
 std::unique_ptr<Backend> make_backend(BackendKind /*kind*/, int /*threads*/) {
+    if (faults().is_lost) throw DeviceLostError("the GPU is lost: injected; restart the program");
     if (faults().n_failed_opens-- > 0) throw DeviceError("there is no GPU: injected");
     faults().n_failed_opens = 0;
     return make_gpu_backend(std::make_unique<test::FaultyDevice>(gpu::make_emulated_device(), faults()));
@@ -43,12 +44,14 @@ constexpr int kLayers = 3;
 // step.
 constexpr auto kPatience = 120s;
 
-class DeviceFailure : public testing::Test {
-  protected:
-    DeviceFailure() {
+// The whole server but for the command line. Leaves its checkpoints in `directory`.
+class Server {
+  public:
+    explicit Server(const std::filesystem::path& directory) {
         log::set_level(log::Level::off);
         faults().n_opened = 0;
-        synth::SynthOptions model = test::small_model(directory_ / "small.gguf");
+        faults().is_lost = false;
+        synth::SynthOptions model = test::small_model(directory / "small.gguf");
         model.config.num_hidden_layers = kLayers;
         synth::write_model(model);
         EngineOptions options;
@@ -58,10 +61,11 @@ class DeviceFailure : public testing::Test {
         engine_ = Engine::open(options);
 
         ServiceOptions service;
-        service.kv_directory = directory_ / "kv";
+        service.kv_directory = directory / "kv";
         service.kv_policy = {16, 30000, 16, 4, 16};
         service.scheduler.context = 256;
         service.scheduler.restart_wait = 10ms;
+        service.scheduler.on_device_lost = [this] { ++n_losses_; };
         service_ = std::make_unique<Service>(service);
         service_->open(*engine_);
         HttpOptions http_options;
@@ -76,9 +80,6 @@ class DeviceFailure : public testing::Test {
             });
     }
 
-    static std::string ask(const std::string& prompt, int n, bool stream = false) {
-        return Json{{"prompt", prompt}, {"max_tokens", n}, {"temperature", 0}, {"stream", stream}}.dump();
-    }
     HttpAnswer post(const std::string& body) const {
         HttpClient client(port());
         client.request("POST", "/v1/completions", body);
@@ -86,12 +87,33 @@ class DeviceFailure : public testing::Test {
     }
     std::uint16_t port() const { return http_->port(); }
     int health() const { return test::http(port(), "GET", "/health").status; }
+    int n_losses() const { return n_losses_; }  // times that its owner was told to start anew
 
   private:
-    test::TemporaryDirectory directory_;
+    std::atomic<int> n_losses_{0};
     std::unique_ptr<Engine> engine_;
     std::unique_ptr<Service> service_;
     std::unique_ptr<HttpServer> http_;
+};
+
+class DeviceFailure : public testing::Test {
+  protected:
+    static std::string ask(const std::string& prompt, int n, bool stream = false) {
+        return Json{{"prompt", prompt}, {"max_tokens", n}, {"temperature", 0}, {"stream", stream}}.dump();
+    }
+    HttpAnswer post(const std::string& body) const { return server_->post(body); }
+    std::uint16_t port() const { return server_->port(); }
+    int health() const { return server_->health(); }
+    const Server& server() const { return *server_; }
+    // As a new process does, on the same files.
+    void start_anew() {
+        server_.reset();
+        server_ = std::make_unique<Server>(directory_.path());
+    }
+
+  private:
+    test::TemporaryDirectory directory_;
+    std::unique_ptr<Server> server_ = std::make_unique<Server>(directory_.path());
 };
 
 const std::string kPrompt = "It was a bright cold day";
@@ -125,6 +147,33 @@ TEST_F(DeviceFailure, TheNextRequestIsAnsweredAsBeforeFromTheDisk) {
     ASSERT_TRUE(after.contains("choices")) << after.dump();
     EXPECT_EQ(after["choices"][0]["text"], before["choices"][0]["text"]);
     EXPECT_GE(after["usage"]["prompt_tokens_details"]["cached_tokens"], 16);
+}
+
+TEST_F(DeviceFailure, OneThatIsLostToTheProcessIsTheNextProcesss) {
+    const Json before = Json::parse(post(ask(kPrompt, 2)).body);
+    HttpClient stream(port());
+    stream.request("POST", "/v1/completions", ask("Once", 150, true));
+    ASSERT_TRUE(stream.read_until("data: ", kPatience));
+    faults().is_lost = true;
+    faults().fails_next = true;
+    EXPECT_TRUE(stream.read_until("The GPU failed", kPatience));
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    while (server().n_losses() == 0 && std::chrono::steady_clock::now() < deadline)
+        std::this_thread::sleep_for(5ms);
+    EXPECT_EQ(health(), 503);
+    for (int i = 0; i < 2; ++i) {
+        const HttpAnswer refused = post(ask(kPrompt, 2));
+        EXPECT_EQ(refused.status, 503);
+        EXPECT_EQ(refused.headers.count("retry-after"), 1U);
+    }
+    EXPECT_EQ(server().n_losses(), 1);
+
+    start_anew();
+    const Json after = Json::parse(post(ask(kPrompt, 2)).body);
+    ASSERT_TRUE(after.contains("choices")) << after.dump();
+    EXPECT_EQ(after["choices"][0]["text"], before["choices"][0]["text"]);
+    EXPECT_GE(after["usage"]["prompt_tokens_details"]["cached_tokens"], 16);
+    EXPECT_EQ(server().n_losses(), 0);
 }
 
 TEST_F(DeviceFailure, AFullDeviceFailsTheRequestAndNothingElse) {

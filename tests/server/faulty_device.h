@@ -13,6 +13,7 @@ struct Faults {
     static constexpr int kMany = 1'000'000;
     std::atomic<bool> fails_next{false};         // the next launches fail, and everything after them
     std::atomic<int> n_failed_opens{0};          // so many times there is no device
+    std::atomic<bool> is_lost{false};            // it opens no more in this process
     std::atomic<int> n_allocations_left{kMany};  // the device is full after so many
     std::atomic<int> n_opened{0};
 };

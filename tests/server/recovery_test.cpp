@@ -193,6 +193,34 @@ TEST(Recovery, ADeviceThatFailsAgainIsNotRestartedAgainAtOnce) {
     expect_unavailable(server.post(kChat, ask("good").dump()));
 }
 
+// Whoever owns the process is asked for another one, and nobody waits for the GPU meanwhile.
+TEST(Recovery, ADeviceThatIsLostIsNotTriedAgain) {
+    Script lost = script();
+    lost.device_lost = true;
+    std::atomic<int> n_losses{0};
+    ServiceOptions options;
+    options.scheduler.n_slots = 1;
+    options.scheduler.restart_wait = 1ms;
+    options.scheduler.on_device_lost = [&] { ++n_losses; };
+    const ScriptedServer server(lost, options);
+    HttpClient running(server.port()), failing(server.port()), waiting(server.port());
+    running.request("POST", kChat, ask("slow", true).dump());
+    ASSERT_TRUE(running.read_until("slow"));
+    failing.request("POST", kChat, ask("bad").dump());
+    wait_until([&] { return n_queued(server) == 1; });
+    waiting.request("POST", kChat, ask("good").dump());
+    wait_until([&] { return n_queued(server) == 2; });
+    running.close();
+    expect_unavailable(failing.read());
+    expect_unavailable(waiting.read());
+    wait_until([&] { return n_losses > 0; });
+    EXPECT_EQ(status_of(server)["state"], "gpu failed");
+    std::this_thread::sleep_for(20ms);
+    expect_unavailable(server.post(kChat, ask("good").dump()));
+    EXPECT_EQ(n_losses, 1);
+    // Nor does the server's end wait for it.
+}
+
 TEST(Recovery, WhoWaitsForASlotIsAnsweredAfterwards) {
     ServiceOptions options;
     options.scheduler.n_slots = 1;

@@ -8,6 +8,7 @@
 //   rules           list of {after, say, fail}
 //   device_failures how often a device fails (1)
 //   failed_restarts how often a device that has failed does not restart
+//   device_lost     a device that has failed cannot be restarted in this process (false)
 // Of the rules whose `after` the session's text contains, followed by a beginning of `say`, the one with the
 // latest such place goes on with the rest of `say`; strings of control tokens stand for them. With `fail` the
 // step that reaches its end throws: "request" every time, "device" the first times and each time all steps
@@ -73,7 +74,7 @@ struct Engine::Impl {
     std::atomic<std::size_t> n_held_tokens{0};
     std::atomic<int> n_sessions{0};
     int n_device_failures = 0, n_failed_restarts = 0;  // still to come
-    bool has_failed = false;
+    bool loses_device = false, has_failed = false;
 };
 
 Engine::Impl::Impl(const EngineOptions& o) : options(o) {
@@ -88,6 +89,7 @@ Engine::Impl::Impl(const EngineOptions& o) : options(o) {
     prefill_time = Micros(script.value("prefill_us", 0));
     n_device_failures = script.value("device_failures", 1);
     n_failed_restarts = script.value("failed_restarts", 0);
+    loses_device = script.value("device_lost", false);
     for (const auto& rule : script.at("rules")) {
         rules.push_back({rule.at("after"), rule.at("say"), fail_named(rule.value("fail", ""))});
     }
@@ -329,6 +331,7 @@ void Engine::step(std::span<const Work> work) {
 
 void Engine::restart() {
     if (impl_->n_sessions != 0) throw Error("there are sessions");
+    if (impl_->loses_device) throw DeviceLostError("the scripted device is lost; restart the program");
     if (impl_->n_failed_restarts-- > 0) throw DeviceError("the scripted device does not restart");
     impl_->has_failed = false;
 }

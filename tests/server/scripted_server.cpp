@@ -31,6 +31,7 @@ ScriptedServer::ScriptedServer(const Script& script, server::ServiceOptions opti
                            {"prefill_us", script.prefill_us},
                            {"device_failures", script.device_failures},
                            {"failed_restarts", script.failed_restarts},
+                           {"device_lost", script.device_lost},
                            {"rules", nlohmann::json::array()}};
     for (const ScriptRule& rule : script.rules) {
         json["rules"].push_back({{"after", rule.after}, {"say", rule.say}, {"fail", rule.fail}});

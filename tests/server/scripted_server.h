@@ -24,6 +24,7 @@ struct Script {
     int decode_us = 0, prefill_us = 0;
     std::int64_t context = 32768;
     int device_failures = 1, failed_restarts = 0;
+    bool device_lost = false;
 };
 
 // "<｜Assistant｜><think>" and "<｜Assistant｜></think>": where answers start.

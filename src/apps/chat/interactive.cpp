@@ -39,6 +39,10 @@ class Chat {
             if (input.status == LineEditor::Status::interrupted || input.text.empty()) continue;
             try {
                 if (!handle(input.text)) break;
+            } catch (const DeviceMemoryError& error) {
+                std::fprintf(stderr, "ds4: %s\n", error.what());
+            } catch (const DeviceError&) {
+                throw;  // the conversation is gone with it
             } catch (const Error& error) {
                 std::fprintf(stderr, "ds4: %s\n", error.what());
             }

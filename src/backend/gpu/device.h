@@ -111,9 +111,9 @@ class Buffer {
 };
 
 // An NVIDIA GPU. Throws DeviceError: built without CUDA, no GPU, a driver too old, a GPU this was not built
-// for.
+// for; DeviceLostError: an earlier device of this process has failed, and the driver gives it no other.
 std::unique_ptr<Device> make_cuda_device(int index = 0);
-// Whether make_cuda_device has something to open.
+// Whether make_cuda_device has something to open, or had before it failed.
 bool has_cuda_device();
 
 // The CPU as a GPU: for tests and for people who write kernels.

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "backend/gpu/args.h"
@@ -44,8 +45,10 @@ TEST(CudaRestart, WhatADeviceHasHeldIsFreeForTheNext) {
     expect_all_memory_is_free(*device);
 }
 
-// A kernel that writes where there is nothing, as one with a mistake does.
-TEST(CudaRestart, ANewDeviceWorksAfterAnOldOneHasFailed) {
+// A kernel that writes where there is nothing, as one with a mistake does. What comes after it is the
+// driver's choice: some give this process the GPU again, 580 does not, however long one waits. Either is said
+// at once.
+TEST(CudaRestart, ADeviceThatHasFailedIsReplacedOrSaidToBeLost) {
     if (!has_cuda_device()) GTEST_SKIP() << "needs a GPU";
     auto device = make_cuda_device();
     expect_works(*device);
@@ -63,7 +66,14 @@ TEST(CudaRestart, ANewDeviceWorksAfterAnOldOneHasFailed) {
     kept.reset();
     device.reset();
 
-    device = make_cuda_device();
+    try {
+        device = make_cuda_device();
+    } catch (const DeviceLostError& error) {
+        EXPECT_NE(std::string(error.what()).find("restart the program"), std::string::npos) << error.what();
+        EXPECT_TRUE(has_cuda_device());  // else an engine that may choose would go on without it
+        EXPECT_THROW(make_cuda_device(), DeviceLostError);
+        return;
+    }
     expect_works(*device);
     expect_all_memory_is_free(*device);
 }

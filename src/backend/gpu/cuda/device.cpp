@@ -3,6 +3,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -18,6 +19,10 @@ namespace ds4::gpu {
 namespace {
 
 using cuda::check;
+
+// A context of this process was found spoilt. What this does to the process is the driver's business: some
+// open the GPU again after cudaDeviceReset(), driver 580 says "busy or unavailable" until the process ends.
+std::atomic<bool> has_failed{false};
 
 std::string version(int v) {
     return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
@@ -46,6 +51,15 @@ std::string gigabytes(std::size_t bytes) {
                       "; use --backend cpu");
 }
 
+// What opening a GPU has come to. Before any failure an error means what it says: the GPU is somebody
+// else's, say. Afterwards it means that this process has lost it, but for memory that somebody else took.
+void check_not_lost(cudaError_t status) {
+    if (status == cudaSuccess || status == cudaErrorMemoryAllocation || !has_failed) return;
+    cudaGetLastError();
+    throw DeviceLostError(std::string("CUDA: the GPU has failed and is lost to this process (") +
+                          cudaGetErrorString(status) + "); restart the program");
+}
+
 class CudaGraph final : public Graph {
   public:
     explicit CudaGraph(cudaGraph_t graph) {
@@ -64,7 +78,8 @@ class CudaGraph final : public Graph {
 };
 
 // What a kernel that failed leaves behind spoils the process's context of this GPU for good, whoever asks.
-// The last to leave closes it, so that the next device starts with a new one. A good context stays, without
+// The last to leave closes it, so that the next device starts with a new one, if the driver gives it one
+// (check_not_lost). A good context stays, without
 // the memory that its pool kept: the next device plans with what is free.
 class Context {
   public:
@@ -73,6 +88,7 @@ class Context {
         cudaSetDevice(index_);
         cudaMemPool_t pool = nullptr;
         if (cudaDeviceSynchronize() != cudaSuccess) {
+            has_failed = true;
             cudaDeviceReset();
         } else if (cudaDeviceGetDefaultMemPool(&pool, index_) == cudaSuccess) {
             cudaMemPoolTrimTo(pool, 0);
@@ -194,13 +210,17 @@ class CudaDevice final : public Device {
 
     static int select(int index) {
         int n = 0;
-        const cudaError_t status = cudaGetDeviceCount(&n);
+        cudaError_t status = cudaGetDeviceCount(&n);
+        check_not_lost(status);
         if (status != cudaSuccess || n == 0) throw_no_device(status);
         if (index >= n) {
             throw DeviceError("there is no GPU " + std::to_string(index) + "; the last one is " +
                               std::to_string(n - 1));
         }
-        check(cudaSetDevice(index), "cannot use the GPU");
+        status = cudaSetDevice(index);
+        if (status == cudaSuccess) status = cudaDeviceSynchronize();  // opens it, if it was not yet
+        check_not_lost(status);
+        check(status, "cannot use the GPU");
         return index;
     }
 
@@ -272,6 +292,7 @@ std::unique_ptr<Device> make_cuda_device(int index) {
 }
 
 bool has_cuda_device() {
+    if (has_failed) return true;  // and counts no more, perhaps
     int n = 0;
     if (cudaGetDeviceCount(&n) == cudaSuccess && n > 0) return true;
     cudaGetLastError();
