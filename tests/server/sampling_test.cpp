@@ -20,8 +20,8 @@ namespace {
 using namespace std::chrono_literals;
 using Json = nlohmann::json;
 
-constexpr int kAnswers = 6;
-constexpr int kTokens = 24;
+constexpr int kAnswers = 4;
+constexpr int kTokens = 10;
 constexpr float kTemperature = 1.5F;
 
 Engine& engine() {
