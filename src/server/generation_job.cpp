@@ -171,10 +171,10 @@ void GenerationJob::begin_turn() {
     turn_.emplace(context_.tokenizer, request(), context_.turn, start_.prompt.start, start_.seed + index);
 }
 
-std::span<const TokenId> GenerationJob::next(const Session& session) {
+std::span<const TokenId> GenerationJob::next(const Session& session, std::optional<TokenId> drawn) {
     if (!std::exchange(has_first_token_, true)) first_token_ = Clock::now();
     if (turn_->n_tokens() == 0 && request().echo) echo_prompt();
-    const auto tokens = turn_->next(session);
+    const auto tokens = turn_->next(session, drawn);
     deliver();
     if (turn_->is_over()) end_turn();
     return tokens;

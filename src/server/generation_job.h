@@ -67,7 +67,8 @@ class GenerationJob : public Job {
     std::int64_t fork_point(std::int64_t n_prompt) const override;
     void on_start(std::int64_t n_prompt, std::int64_t n_cached) override;
     void on_prefill(std::int64_t n_done) override;
-    std::span<const TokenId> next(const Session& session) override;
+    std::span<const TokenId> next(const Session& session, std::optional<TokenId> drawn) override;
+    std::optional<Sampling> sampling() const override { return turn_->sampling(); }
     bool wants_best() const override { return turn_->wants_best(); }
     bool is_in_call_block() const override { return turn_->is_in_call_block(); }
     void on_context_full() override;

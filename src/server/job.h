@@ -55,10 +55,12 @@ class Job {
     virtual void on_start(std::int64_t n_prompt, std::int64_t n_cached) = 0;
     // So many tokens of the prompt are computed.
     virtual void on_prefill(std::int64_t n_done) = 0;
-    // What comes after the session's tokens, given its logits. Empty: the answer is over. Valid until the
-    // next call.
-    virtual std::span<const TokenId> next(const Session& session) = 0;
-    // next() will ask for Session::best() at most.
+    // What comes after the session's tokens, given its logits. `drawn`: what sampling() draws from them, if
+    // somebody has already done so. Empty: the answer is over. Valid until the next call.
+    virtual std::span<const TokenId> next(const Session& session, std::optional<TokenId> drawn) = 0;
+    // How next() will draw a token, unless it is forced; nullopt: it will ask for Session::best() at most.
+    virtual std::optional<Sampling> sampling() const = 0;
+    // next() will ask for Session::best() at most, and for no log probabilities.
     virtual bool wants_best() const = 0;
     virtual bool is_in_call_block() const = 0;
     // The session is full.

@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "ds4/engine.h"
 #include "server/api_error.h"
 #include "server/backoff.h"
@@ -27,7 +28,10 @@ struct SchedulerOptions {
     std::int64_t context = 0;    // tokens of each session; 0: the model's maximum
     std::size_t max_queue = 64;  // waiting jobs
     std::chrono::milliseconds max_step{
-        500};                  // aim for a step with prefill in it: a cancelled job goes within it
+        500};  // aim for a step with prefill in it: a cancelled job goes within it
+    // That draw the tokens of a step; 0: a few if the engine has a device, else one, for then the cores are
+    // the engine's.
+    int sampling_threads = 0;
     std::size_t kv_bytes = 0;  // of all KV state in memory; at least one whole session's
     // Before the second try to restart a GPU that has failed, or the first where it was restarted a moment
     // ago; doubles with every other, up to a minute.
@@ -100,6 +104,12 @@ class Scheduler {
         std::shared_ptr<Job> job;
         int n_overtaken = 0;
     };
+    // A token to be drawn for a slot's answer.
+    struct Draw {
+        Slot* slot;
+        Sampling sampling;
+        std::span<const float> logits;  // (vocab)
+    };
     // A conversation to go on from.
     struct Source {
         Slot* slot = nullptr;
@@ -158,6 +168,8 @@ class Scheduler {
     // The token of this slot's next step; empty: there is none now.
     std::span<const TokenId> decode_token(Slot& slot);
     bool step();  // false: there was nothing to do
+    // The next tokens of all answers, as far as they are drawn and nothing else.
+    void draw_tokens();
     void add_decode(std::vector<Engine::Work>& work);
     void add_prefill(std::vector<Engine::Work>& work, std::int64_t room);
     std::int64_t next_stop(const Slot& slot) const;
@@ -183,6 +195,8 @@ class Scheduler {
 
     // Of the scheduler's thread.
     std::vector<Slot> slots_;
+    std::vector<Draw> draws_;  // of a step
+    ThreadPool sampling_pool_;
     ParkedConversations parked_;
     std::int64_t n_admitted_ = 0;
     std::size_t kv_limit_;  // options_.kv_bytes, or what a GPU held when it was full

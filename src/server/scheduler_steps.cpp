@@ -32,7 +32,8 @@ std::span<const TokenId> Scheduler::decode_token(Slot& slot) {
     while (slot.job != nullptr && !slot.is_prefilling()) {
         Session& session = *slot.session;
         const std::int64_t room = session.context() - session.n_tokens();
-        const auto tokens = room > 0 ? slot.job->next(session) : std::span<const TokenId>{};
+        const auto drawn = std::exchange(slot.drawn, {});  // for this answer, not for the next one
+        const auto tokens = room > 0 ? slot.job->next(session, drawn) : std::span<const TokenId>{};
         if (room <= 0 || static_cast<std::int64_t>(tokens.size()) > room) {
             slot.job->on_context_full();
         } else if (tokens.size() == 1) {
@@ -49,7 +50,26 @@ std::span<const TokenId> Scheduler::decode_token(Slot& slot) {
     return {};
 }
 
+// Nothing but the draws is done on several threads: what a token means to its answer is told to the client in
+// order.
+void Scheduler::draw_tokens() {
+    draws_.clear();
+    for (Slot& slot : slots_) {
+        slot.drawn.reset();
+        if (!slot.is_active() || slot.is_prefilling()) continue;
+        guarded(slot, [&] {
+            if (const auto sampling = slot.job->sampling())
+                draws_.push_back({&slot, *sampling, slot.session->logits()});
+        });
+    }
+    sampling_pool_.parallel_for(draws_.size(), [this](std::size_t begin, std::size_t end) {
+        for (const Draw& draw : std::span(draws_).subspan(begin, end - begin))
+            draw.slot->drawn = sample(draw.logits, draw.sampling, draw.slot->session->n_tokens());
+    });
+}
+
 void Scheduler::add_decode(std::vector<Engine::Work>& work) {
+    draw_tokens();
     for (Slot& slot : slots_) {
         if (!slot.is_active() || slot.is_prefilling()) continue;
         guarded(slot, [&] {

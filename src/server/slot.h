@@ -28,6 +28,7 @@ struct Slot {
     std::vector<std::int64_t> stops;    // places in the prompt to remember, ascending
     std::int64_t cold_length = 0;       // where to write a cold checkpoint; 0: nowhere
     Engine::RowLogits prompt_observer;  // or empty
+    std::optional<TokenId> drawn;       // from the session's logits, for the next token of the answer
     bool is_stalled = false;            // waits for memory; the session is empty
 
     // ---- while another slot computes the beginning of this one's prompt

@@ -75,7 +75,7 @@ chat::OutputParser Turn::make_parser(Prompt::Start start) const {
     return chat::OutputParser(std::move(options));
 }
 
-std::span<const TokenId> Turn::next(const Session& session) {
+std::span<const TokenId> Turn::next(const Session& session, std::optional<TokenId> drawn) {
     next_tokens_.clear();
     if (is_over()) return {};
     if (request_.max_tokens > 0 && n_tokens_ >= request_.max_tokens) {
@@ -86,7 +86,7 @@ std::span<const TokenId> Turn::next(const Session& session) {
         for (const TokenId id : forced) accept(id);
     }
     if (next_tokens_.empty()) {
-        const TokenId id = choose(session);
+        const TokenId id = choose(session, drawn);
         if (contains(stop_tokens_, id)) {
             end_output(chat::OutputEnd::eos);
         } else {
@@ -140,8 +140,13 @@ bool Turn::wants_best() const {
     return is_greedy() && !request_.top_logprobs;
 }
 
-TokenId Turn::choose(const Session& session) const {
-    return is_greedy() ? session.best() : sample(session.logits(), sampling_, session.n_tokens());
+std::optional<Sampling> Turn::sampling() const {
+    return is_greedy() ? std::nullopt : std::optional(sampling_);
+}
+
+TokenId Turn::choose(const Session& session, std::optional<TokenId> drawn) const {
+    if (is_greedy()) return session.best();
+    return drawn ? *drawn : sample(session.logits(), sampling_, session.n_tokens());
 }
 
 void Turn::record_logprobs(std::span<const float> logits, TokenId id) {

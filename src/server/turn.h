@@ -30,9 +30,11 @@ class Turn {
          chat::Prompt::Start start, std::uint64_t seed);
 
     // The tokens that follow, given logits (vocab) after `position` tokens. Usually one; more are text that
-    // is forced upon the model. Empty: the answer is over.
-    std::span<const TokenId> next(const Session& session);
-    // next() will ask for Session::best() at most.
+    // is forced upon the model. Empty: the answer is over. `drawn`: what sampling() draws, if it is known.
+    std::span<const TokenId> next(const Session& session, std::optional<TokenId> drawn);
+    // How next() will draw a token, unless it is forced; nullopt: it takes Session::best().
+    std::optional<Sampling> sampling() const;
+    // next() will ask for Session::best() at most, and for no log probabilities.
     bool wants_best() const;
     // There is no room for what next() wanted.
     void end_at_limit();
@@ -66,7 +68,7 @@ class Turn {
     // Text that the rules put in here; empty: the model is free.
     std::vector<TokenId> forced_tokens();
     bool is_greedy() const;
-    TokenId choose(const Session& session) const;
+    TokenId choose(const Session& session, std::optional<TokenId> drawn) const;
     void record_logprobs(std::span<const float> logits, TokenId id);
     // Takes a token as output.
     void accept(TokenId id);

@@ -263,6 +263,9 @@ const ModelInfo& Engine::info() const {
 std::string Engine::backend_description() const {
     return "scripted";
 }
+bool Engine::has_device_memory() const {
+    return false;
+}
 bool Engine::has_tokenizer() const {
     return true;
 }
