@@ -21,67 +21,100 @@ DS4_DEVICE TileScales tile_scales(const uint8_t* pairs, uint32_t lane) {
 }
 
 // ---- IQ2_XXS. Tables in shared memory give, for a byte, its word for every lane, so that look-ups never
-// meet in a bank: word `lane` of the 256 bytes of an index are the selectors of a codebook row, word 32 +
-// lane the signs of a sign byte as bit 2 of each nibble. Selector | signs picks the magnitudes' bytes out of
-// two words.
+// meet in a bank: the selectors of a codebook row; the signs of a sign byte as bit 2 of each nibble, at
+// kSigns. Selector | signs picks the magnitudes' bytes out of two words.
 struct Iq2Table {
-    static constexpr uint32_t kBytes = 256 * 256;
+    static constexpr uint32_t kWordBytes = 128, kSigns = 256 * kWordBytes, kBytes = 2 * kSigns;
 
-    // selectors (256): tiles::iq2_selectors of the codebook. By n_warps warps; a barrier must follow.
+    // selectors (256): tiles::iq2_selectors of the codebook. By n_warps (8 or more) warps; a barrier must
+    // follow.
     static DS4_DEVICE void build(uint8_t* table, const uint32_t* selectors, uint32_t warp, uint32_t n_warps,
                                  uint32_t lane) {
-        for (uint32_t i = warp; i < 256; i += n_warps) {
+        // One load a warp: lane i has what is stored in turn i.
+        const uint32_t own = selectors[min(warp + lane * n_warps, 255u)];
+        for (uint32_t i = warp, turn = 0; i < 256; i += n_warps, ++turn) {
             const uint32_t index = i >> 1;
             uint32_t signs = index | (__popc(index) & 1u) << 7;
             signs = (signs | signs << 12) & 0x000f000fu;
             signs = (signs | signs << 6) & 0x03030303u;
             signs = (signs | signs << 3) & 0x11111111u;
-            auto* words = reinterpret_cast<uint32_t*>(table + i * 256);
-            words[lane] = selectors[i];
-            words[32 + lane] = signs << 2;
+            auto* words = reinterpret_cast<uint32_t*>(table + i * kWordBytes);
+            words[lane] = __shfl_sync(0xffffffffu, own, turn);
+            words[kSigns / 4 + lane] = signs << 2;
         }
+    }
+
+    // Where lane `lane` finds its words.
+    static DS4_DEVICE uint32_t lane_address(const uint8_t* table, uint32_t lane) {
+        return shared_address(table) + 4 * lane;
+    }
+    // Of byte `byte` of both words: selectors | signs. The dot products are integer multiplications, whose
+    // unit is idle where that of bytes and bits is not.
+    template <uint32_t byte>
+    static DS4_DEVICE uint32_t select(uint32_t lane_address, uint32_t indices, uint32_t signs) {
+        constexpr uint32_t kPlace = kWordBytes << 8 * byte;
+        return load_shared<0>(__dp4a(indices, kPlace, lane_address)) |
+               load_shared<kSigns>(__dp4a(signs, kPlace, lane_address));
+    }
+
+  private:
+    template <uint32_t offset>
+    static DS4_DEVICE uint32_t load_shared(uint32_t address) {
+        uint32_t word;
+        asm("ld.shared.u32 %0, [%1 + %2];" : "=r"(word) : "r"(address), "n"(offset));
+        return word;
     }
 };
 
-struct Iq2Tile {
+// The codes of a tile.
+struct Iq2Codes {
     uint4 grid, signs;
-    uint32_t scales[4];  // byte b of word k: 2 nu + 1 of group 2k + b / 2, row g + 8 * (b % 2)
 
     DS4_DEVICE void load_from(const uint8_t* tile, uint32_t lane) {
         grid = load<uint4>(tile + 16 * lane);
         signs = load<uint4>(tile + tiles::kIq2Signs + 16 * lane);
-        // Lane q's spare bits are four nibbles: word q of the scales.
+    }
+    // Lane q's spare bits are four nibbles nu: byte b is that of group 2q + b / 2, row g + 8 * (b % 2).
+    DS4_DEVICE uint32_t own_nibbles() const {
         constexpr uint32_t kSpare = 0x01010101u;
-        uint32_t own = (signs.x & kSpare) + 2 * (signs.y & kSpare);
-        own += 4 * (signs.z & kSpare) + 8 * (signs.w & kSpare);
-        const uint32_t other = __shfl_xor_sync(0xffffffffu, own, 1);
-        const uint32_t both = lane % 2 == 0 ? own + 16 * other : other + 16 * own;
+        const uint32_t low = (signs.x & kSpare) + 2 * (signs.y & kSpare);
+        return low + 4 * (signs.z & kSpare) + 8 * (signs.w & kSpare);
+    }
+    // Fragment j. table: Iq2Table::lane_address.
+    template <uint32_t j>
+    DS4_DEVICE void fragment(uint32_t table, uint32_t (&a)[4]) const {
+        const uint32_t indices = j < 2 ? grid.x : j < 4 ? grid.y : j < 6 ? grid.z : grid.w;
+        const uint32_t sign_bytes = j < 2 ? signs.x : j < 4 ? signs.y : j < 6 ? signs.z : signs.w;
+        constexpr uint32_t kFirst = j % 2 * 2;
+#pragma unroll
+        for (uint32_t half = 0; half < 2; ++half) {
+            const uint32_t select = half == 0 ? Iq2Table::select<kFirst>(table, indices, sign_bytes)
+                                              : Iq2Table::select<kFirst + 1>(table, indices, sign_bytes);
+            a[half] = permute(0x002b1908u, 0x00d5e7f8u, select);
+            a[2 + half] = permute(0x002b1908u, 0x00d5e7f8u, select >> 16);
+        }
+    }
+};
+
+// The scales of all groups in every lane.
+struct Iq2Scales {
+    uint32_t word[4];  // byte b of word k: 2 nu + 1 of group 2k + b / 2, row g + 8 * (b % 2)
+
+    DS4_DEVICE Iq2Scales(uint32_t own_nibbles, uint32_t lane) {
+        // Lane q has word q.
+        const uint32_t other = __shfl_xor_sync(0xffffffffu, own_nibbles, 1);
+        const uint32_t both = lane % 2 == 0 ? own_nibbles + 16 * other : other + 16 * own_nibbles;
 #pragma unroll
         for (uint32_t i = 0; i < 2; ++i) {
             const uint32_t pair = __shfl_sync(0xffffffffu, both, (lane & ~3u) + 2 * i);
-            scales[2 * i] = (pair << 1 & 0x1e1e1e1eu) | kSpare;
-            scales[2 * i + 1] = (pair >> 3 & 0x1e1e1e1eu) | kSpare;
+            word[2 * i] = (pair << 1 & 0x1e1e1e1eu) | 0x01010101u;
+            word[2 * i + 1] = (pair >> 3 & 0x1e1e1e1eu) | 0x01010101u;
         }
     }
-
-    // Fragment j and the scales of its rows g and g + 8. table: Iq2Table.
+    // Of fragment j, row g + 8 * half.
     template <uint32_t j>
-    DS4_DEVICE void fragment(const uint8_t* table, uint32_t lane, uint32_t (&a)[4],
-                             int32_t (&scale)[2]) const {
-        const uint32_t indices = j < 2 ? grid.x : j < 4 ? grid.y : j < 6 ? grid.z : grid.w;
-        const uint32_t sign_bytes = j < 2 ? signs.x : j < 4 ? signs.y : j < 6 ? signs.z : signs.w;
-#pragma unroll
-        for (uint32_t half = 0; half < 2; ++half) {
-            constexpr uint32_t kFirst = j % 2 * 2;
-            // Byte b of the word times 256, plus 4 * lane.
-            const uint32_t place = 0x5504u | (kFirst + half) << 4;
-            const uint32_t row = load<uint32_t>(table + permute(indices, 4 * lane, place));
-            const uint32_t sign = load<uint32_t>(table + 128 + permute(sign_bytes, 4 * lane, place));
-            const uint32_t select = row | sign;
-            a[half] = permute(0x002b1908u, 0x00d5e7f8u, select);
-            a[2 + half] = permute(0x002b1908u, 0x00d5e7f8u, select >> 16);
-            scale[half] = byte_of(scales[j / 2], kFirst + half);
-        }
+    DS4_DEVICE int32_t of(uint32_t half) const {
+        return byte_of(word[j / 2], j % 2 * 2 + half);
     }
 };
 

@@ -5,12 +5,12 @@
 #include "backend/gpu/cuda/tile_product.h"
 
 // The experts' products of prefill. The pairs (row, slot) are sorted by expert on the device; an expert's
-// pairs are cut into even column tiles of at most 128, and blocks take (expert, column tile, row block) tasks
-// by number.
+// pairs are cut into even column tiles, and blocks take (expert, column tile, row block) tasks by number.
 namespace ds4::gpu::cuda {
 namespace {
 
 using tiles::Layout;
+using Block = TallBlock;
 
 // Which task is whose: column tiles of all experts before, and the pairs' places, in shared memory.
 class TaskList {
@@ -27,7 +27,7 @@ class TaskList {
           first_(tiles_ + n_experts + 1),
           n_experts_(n_experts),
           most_(most) {
-        for (uint32_t e = threadIdx.x; e <= n_experts; e += kProductThreads) {
+        for (uint32_t e = threadIdx.x; e <= n_experts; e += blockDim.x) {
             first_[e] = static_cast<uint32_t>(__ldcg(first + e));
         }
         __syncthreads();
@@ -87,57 +87,60 @@ DS4_DEVICE ProductTask<Rows> expert_task(const TaskList::Tile& t, const uint8_t*
     task.n_columns = t.n;
     task.n_stages = n_in / kStageInputs;
     task.input_tiles = n_in / shape.inputs;
-    task.n_row_tiles = min(n_row_tiles - row_tile, kBlockTiles);
+    task.n_row_tiles = min(n_row_tiles - row_tile, Block::kTiles);
     task.weights =
         tiles + t.expert * expert_bytes + static_cast<uint64_t>(row_tile) * task.input_tiles * shape.bytes;
     return task;
 }
 
 template <Layout layout>
-__global__ void __launch_bounds__(kProductThreads, 1)
+__global__ void __launch_bounds__(Block::kThreads, 1)
     grouped_gate_up_kernel(const __grid_constant__ GroupedGateUpArgs a,
                            const __grid_constant__ ProductPlan plan) {
     extern __shared__ __align__(1024) uint8_t shared[];
     uint8_t* const table = shared + plan.table_offset;
     if constexpr (layout == Layout::iq2_xxs) {
-        Iq2Table::build(table, a.grid, threadIdx.x / 32, kProductWarps, threadIdx.x % 32);
+        Iq2Table::build(table, a.grid, threadIdx.x / 32, Block::kWarps, threadIdx.x % 32);
     }
     wait_for_predecessor();
     release_dependents();
     const TaskList list(shared + plan.list_offset, a.first, a.n_experts, plan.columns);
-    const uint32_t row_tiles = 2 * (a.n_ff / tiles::kRows), blocks = tiles::divide_up(row_tiles, kBlockTiles);
+    const uint32_t row_tiles = 2 * (a.n_ff / tiles::kRows),
+                   blocks = tiles::divide_up(row_tiles, Block::kTiles);
     const uint32_t n_tasks = list.n_tiles() * blocks;
-    ProductLoader<GatheredRows> loader(shared, plan);
+    ProductLoader<Block, GatheredRows<Block>> loader(shared, plan);
     const auto begin = [&](uint32_t number) {
         if (number >= n_tasks) return;
         const TaskList::Tile t = list[number / blocks];
-        auto task = expert_task<GatheredRows>(t, a.tiles, a.expert_bytes, number % blocks * kBlockTiles,
-                                              row_tiles, a.n_in, layout);
+        auto task = expert_task<GatheredRows<Block>>(
+            t, a.tiles, a.expert_bytes, number % blocks * Block::kTiles, row_tiles, a.n_in, layout);
         task.x = reinterpret_cast<const uint8_t*>(a.x);
 #pragma unroll
-        for (uint32_t i = 0; i < 4; ++i) {
-            const uint32_t column = min(threadIdx.x / 8 + 32 * i, t.n - 1);
+        for (uint32_t i = 0; i < Block::kCopies; ++i) {
+            const uint32_t column = min(threadIdx.x / 8 + Block::kCopyColumns * i, t.n - 1);
             task.rows.offset[i] =
                 static_cast<uint32_t>(__ldcg(a.pair + t.first + column)) / a.n_used * a.n_in * 2;
         }
         loader.begin<layout>(task);
     };
     begin(blockIdx.x);
+    auto* const weights = reinterpret_cast<float*>(shared + plan.weights_offset);
     auto* const out = reinterpret_cast<uint16_t*>(shared + plan.out_offset);
     for (uint32_t number = blockIdx.x; number < n_tasks; number += gridDim.x) {
-        with_columns(list[number / blocks].n, [&](auto columns) {
+        const TaskList::Tile t = list[number / blocks];
+        if (threadIdx.x < t.n)
+            weights[threadIdx.x] = __ldcg(a.weight + __ldcg(a.pair + t.first + threadIdx.x));
+        with_columns<Block::kColumns>(t.n, [&](auto columns) {
             constexpr uint32_t kColumns = decltype(columns)::value;
             ProductSums<kColumns> sums = {};
             multiply_task<layout>(loader, table, sums);
             begin(number + gridDim.x);
-            const TaskList::Tile t = list[number / blocks];
-            put_swiglu(sums, HalfStage<layout>::kScale, a.clamp, t.n, out,
-                       [&](uint32_t column) { return __ldg(a.weight + __ldg(a.pair + t.first + column)); });
+            put_swiglu<Block>(sums, HalfStage<layout>::kScale, a.clamp, out,
+                              [&](uint32_t column) { return weights[column]; });
         });
         __syncthreads();
-        const TaskList::Tile t = list[number / blocks];
-        const uint32_t first_row = number % blocks * kOutRows;
-        write_halves(out, t.n, a.n_ff - first_row, [&](uint32_t column) {
+        const uint32_t first_row = number % blocks * Block::kOutRows;
+        write_halves<Block>(out, t.n, a.n_ff - first_row, [&](uint32_t column) {
             return a.act + static_cast<uint64_t>(t.first + column) * a.n_ff + first_row;
         });
         __syncthreads();
@@ -146,34 +149,34 @@ __global__ void __launch_bounds__(kProductThreads, 1)
 }
 
 template <Layout layout>
-__global__ void __launch_bounds__(kProductThreads, 1)
+__global__ void __launch_bounds__(Block::kThreads, 1)
     grouped_down_kernel(const __grid_constant__ GroupedDownArgs a, const __grid_constant__ ProductPlan plan) {
     extern __shared__ __align__(1024) uint8_t shared[];
     wait_for_predecessor();
     release_dependents();
     const TaskList list(shared + plan.list_offset, a.first, a.n_experts, plan.columns);
     const uint32_t row_tiles = tiles::divide_up(a.n_out, tiles::kRows),
-                   blocks = tiles::divide_up(row_tiles, kBlockTiles);
+                   blocks = tiles::divide_up(row_tiles, Block::kTiles);
     const uint32_t n_tasks = list.n_tiles() * blocks;
-    ProductLoader<StridedRows> loader(shared, plan);
+    ProductLoader<Block, StridedRows<Block>> loader(shared, plan);
     const auto begin = [&](uint32_t number) {
         if (number >= n_tasks) return;
         const TaskList::Tile t = list[number / blocks];
-        auto task = expert_task<StridedRows>(t, a.tiles, a.expert_bytes, number % blocks * kBlockTiles,
-                                             row_tiles, a.n_ff, layout);
+        auto task = expert_task<StridedRows<Block>>(
+            t, a.tiles, a.expert_bytes, number % blocks * Block::kTiles, row_tiles, a.n_ff, layout);
         task.x = reinterpret_cast<const uint8_t*>(a.act) + static_cast<uint64_t>(t.first) * a.n_ff * 2;
-        task.rows = StridedRows::of(a.n_ff * 2);
+        task.rows = StridedRows<Block>::of(a.n_ff * 2);
         loader.begin<layout>(task);
     };
     begin(blockIdx.x);
     for (uint32_t number = blockIdx.x; number < n_tasks; number += gridDim.x) {
-        with_columns(list[number / blocks].n, [&](auto columns) {
+        with_columns<Block::kColumns>(list[number / blocks].n, [&](auto columns) {
             constexpr uint32_t kColumns = decltype(columns)::value;
             ProductSums<kColumns> sums = {};
             multiply_task<layout>(loader, nullptr, sums);
             begin(number + gridDim.x);
             const TaskList::Tile t = list[number / blocks];
-            const uint32_t first_row = number % blocks * kBlockTiles * tiles::kRows;
+            const uint32_t first_row = number % blocks * Block::kTiles * tiles::kRows;
             write_f32(sums, HalfStage<layout>::kScale, t.n, a.n_out - first_row, [&](uint32_t column) {
                 return a.y + static_cast<uint64_t>(__ldg(a.pair + t.first + column)) * a.n_out + first_row;
             });
@@ -187,11 +190,13 @@ ProductPlan plan_grouped(uint32_t n_experts, bool has_out) {
     const DeviceShape& device = device_shape();
     const Depth depth = product_depth(device.has_wgmma);
     ProductPlan p{};
-    for (p.columns = 128; p.columns >= 64; p.columns /= 2) {
+    for (p.columns = Block::kColumns; p.columns >= 32; p.columns /= 2) {
         p.weight_offset = depth.slots * p.columns * kStageRowBytes;
-        p.table_offset = tiles::divide_up(p.weight_offset + weight_bytes(layout, depth), 256) * 256;
+        p.table_offset =
+            tiles::divide_up(p.weight_offset + weight_bytes(layout, depth, Block::kTiles), 256) * 256;
         p.out_offset = p.table_offset + (layout == Layout::iq2_xxs ? Iq2Table::kBytes : 0);
-        p.list_offset = p.out_offset + (has_out ? p.columns * kOutWidth * 2 : 0);
+        p.weights_offset = p.out_offset + (has_out ? p.columns * Block::kOutWidth * 2 : 0);
+        p.list_offset = p.weights_offset + p.columns * 4;
         p.bytes = p.list_offset + TaskList::bytes(n_experts);
         if (p.bytes <= device.shared_per_block) break;
     }
@@ -201,13 +206,13 @@ ProductPlan plan_grouped(uint32_t n_experts, bool has_out) {
 template <Layout layout>
 cudaError_t launch_gate_up_of(const GroupedGateUpArgs& a, cudaStream_t stream) {
     const ProductPlan plan = plan_grouped<layout>(a.n_experts, true);
-    return launch(grouped_gate_up_kernel<layout>, device_shape().multiprocessors, kProductThreads, plan.bytes,
+    return launch(grouped_gate_up_kernel<layout>, device_shape().multiprocessors, Block::kThreads, plan.bytes,
                   stream, a, plan);
 }
 template <Layout layout>
 cudaError_t launch_down_of(const GroupedDownArgs& a, cudaStream_t stream) {
     const ProductPlan plan = plan_grouped<layout>(a.n_experts, false);
-    return launch(grouped_down_kernel<layout>, device_shape().multiprocessors, kProductThreads, plan.bytes,
+    return launch(grouped_down_kernel<layout>, device_shape().multiprocessors, Block::kThreads, plan.bytes,
                   stream, a, plan);
 }
 

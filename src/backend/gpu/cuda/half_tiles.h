@@ -111,16 +111,15 @@ struct HalfStage<tiles::Layout::f16> {
 template <>
 struct HalfStage<tiles::Layout::iq2_xxs> {
     static constexpr float kScale = 0.125f;
-    const uint8_t* table;
-    uint32_t indices, signs, lane4;
+    uint32_t table;  // Iq2Table::lane_address
+    uint32_t indices, signs;
     uint32_t scales;  // byte b: 2 nu + 1 of group b / 2 of the stage, row g + 8 * (b % 2)
     uint32_t d;
 
     DS4_DEVICE HalfStage(const uint8_t* tile, uint32_t sub, const uint8_t* table_, uint32_t lane)
-        : table(table_),
+        : table(Iq2Table::lane_address(table_, lane)),
           indices(load<uint32_t>(tile + 16 * lane + 4 * sub)),
           signs(load<uint32_t>(tile + tiles::kIq2Signs + 16 * lane + 4 * sub)),
-          lane4(4 * lane),
           d(load<uint32_t>(tile + tiles::kIq2D + lane / 4 * 4)) {
         // The spare bits of lane `sub` of the four are the nibbles of this stage.
         constexpr uint32_t kSpare = 0x01010101u;
@@ -152,9 +151,8 @@ struct HalfStage<tiles::Layout::iq2_xxs> {
         Part out;
 #pragma unroll
         for (uint32_t half = 0; half < 2; ++half) {
-            const uint32_t place = 0x5504u | (2 * f + half) << 4;
-            out.select[half] = load<uint32_t>(table + permute(indices, lane4, place)) |
-                               load<uint32_t>(table + 128 + permute(signs, lane4, place));
+            out.select[half] = half == 0 ? Iq2Table::select<2 * f>(table, indices, signs)
+                                         : Iq2Table::select<2 * f + 1>(table, indices, signs);
             out.scale[half] = half == 0 ? low_twice(scale) : high_twice(scale);
         }
         return out;

@@ -9,9 +9,11 @@ namespace ds4::gpu::cuda {
 namespace {
 
 using tiles::Layout;
-using Loader = ProductLoader<StridedRows>;
+using Block = WideBlock;
+using Rows = StridedRows<Block>;
+using Loader = ProductLoader<Block, Rows>;
 
-constexpr uint32_t kOutBytes = 128 * kOutWidth * 2;
+constexpr uint32_t kOutBytes = Block::kColumns * Block::kOutWidth * 2;
 
 struct DensePlan {
     ProductPlan product;
@@ -24,7 +26,7 @@ uint32_t row_tiles_of(const ProductMatrix& m) {
 }
 // Row blocks of a group.
 uint32_t group_blocks(uint32_t tiles_a_group, uint32_t row_tiles) {
-    return tiles::divide_up(tiles_a_group == 0 ? row_tiles : tiles_a_group, kBlockTiles);
+    return tiles::divide_up(tiles_a_group == 0 ? row_tiles : tiles_a_group, Block::kTiles);
 }
 
 // Where a task lies in its matrix.
@@ -45,21 +47,21 @@ DS4_DEVICE Place place_of(const ProductArgs& a, const DensePlan& plan, uint32_t 
     const uint32_t row_tiles = tiles::divide_up(m.n_out, tiles::kRows) *
                                (m.output == static_cast<uint8_t>(ProductOutput::swiglu_halves) ? 2 : 1);
     const uint32_t of_group = m.tiles_a_group == 0 ? row_tiles : m.tiles_a_group;
-    const uint32_t blocks = tiles::divide_up(of_group, kBlockTiles);
+    const uint32_t blocks = tiles::divide_up(of_group, Block::kTiles);
     p.group = local / blocks;
-    const uint32_t first = local % blocks * kBlockTiles;
+    const uint32_t first = local % blocks * Block::kTiles;
     p.row_tile = p.group * of_group + first;
-    p.n_row_tiles = min(of_group - first, kBlockTiles);
+    p.n_row_tiles = min(of_group - first, Block::kTiles);
     return p;
 }
 
-DS4_DEVICE ProductTask<StridedRows> task_of(const ProductArgs& a, const Place& p, const uint16_t* x) {
+DS4_DEVICE ProductTask<Rows> task_of(const ProductArgs& a, const Place& p, const uint16_t* x) {
     const ProductMatrix& m = a.matrix[p.matrix];
     const uint32_t row_bytes = a.n_groups * a.n_in * 2;
-    ProductTask<StridedRows> t;
+    ProductTask<Rows> t;
     t.x = reinterpret_cast<const uint8_t*>(x) + static_cast<uint64_t>(p.first_column) * row_bytes +
           p.group * a.n_in * 2;
-    t.rows = StridedRows::of(row_bytes);
+    t.rows = Rows::of(row_bytes);
     t.n_columns = p.n_columns;
     t.n_stages = a.n_in / kStageInputs;
     const tiles::Shape shape = tiles::shape(static_cast<Layout>(m.layout));
@@ -77,7 +79,7 @@ DS4_DEVICE void multiply(Loader& loader, Layout layout, ProductSums<kColumns>& s
         multiply_task<Layout::q8_0>(loader, nullptr, sums);
     }
 }
-DS4_DEVICE void begin(Loader& loader, Layout layout, const ProductTask<StridedRows>& task) {
+DS4_DEVICE void begin(Loader& loader, Layout layout, const ProductTask<Rows>& task) {
     if (layout == Layout::f16) {
         loader.begin<Layout::f16>(task);
     } else {
@@ -100,13 +102,13 @@ DS4_DEVICE void finish(const ProductArgs& a, const Place& p, const ProductSums<k
     }
     const auto write = [&](uint32_t first_row, uint32_t n_rows) {
         __syncthreads();
-        write_halves(out, p.n_columns, n_rows, [&](uint32_t column) {
+        write_halves<Block>(out, p.n_columns, n_rows, [&](uint32_t column) {
             return m.y_halves + static_cast<uint64_t>(p.first_column + column) * m.y_width + first_row;
         });
         __syncthreads();
     };
     if (output == ProductOutput::swiglu_halves) {
-        put_swiglu(sums, 1, a.clamp, p.n_columns, out, [](uint32_t) { return 1.0f; });
+        put_swiglu<Block>(sums, 1, a.clamp, out, [](uint32_t) { return 1.0f; });
         const uint32_t first_row = p.row_tile / 2 * tiles::kRows;
         write(first_row, m.n_out - first_row);
         return;
@@ -122,19 +124,19 @@ DS4_DEVICE void finish(const ProductArgs& a, const Place& p, const ProductSums<k
                     for (uint32_t j = 0; j < 4; ++j) {
                         const uint32_t column = 8 * i + lane % 4 * 2 + j % 2;
                         if (column >= p.n_columns) continue;
-                        put_half(out, column, (warp % 4 * kWarpTiles + r) * 16 + lane / 4 + j / 2 * 8,
-                                 sums.tile[r][i][j]);
+                        put_half<Block>(out, column, (warp % 4 * kWarpTiles + r) * 16 + lane / 4 + j / 2 * 8,
+                                        sums.tile[r][i][j]);
                     }
                 }
             }
         }
-        const uint32_t done = part * kOutRows, there = p.n_row_tiles * tiles::kRows;
+        const uint32_t done = part * Block::kOutRows, there = p.n_row_tiles * tiles::kRows;
         write(p.row_tile * tiles::kRows + done, there > done ? there - done : 0);
     }
 }
 
 template <uint32_t kColumns>
-__global__ void __launch_bounds__(kProductThreads, 1)
+__global__ void __launch_bounds__(Block::kThreads, 1)
     product_kernel(const __grid_constant__ ProductArgs a, const __grid_constant__ DensePlan plan) {
     extern __shared__ __align__(1024) uint8_t shared[];
     Loader loader(shared, plan.product);
@@ -187,15 +189,16 @@ cudaError_t launch_product(const ProductArgs& args, cudaStream_t stream) {
     uint32_t weights = 0;
     bool has_halves = false;
     for (uint32_t i = 0; i < a.n_matrices; ++i) {
-        weights = std::max(weights, weight_bytes(static_cast<Layout>(a.matrix[i].layout), depth));
+        weights =
+            std::max(weights, weight_bytes(static_cast<Layout>(a.matrix[i].layout), depth, Block::kTiles));
         has_halves |= a.matrix[i].output != static_cast<uint8_t>(ProductOutput::f32);
     }
     DensePlan plan{};
-    for (plan.product.columns = 128; plan.product.columns >= 64; plan.product.columns /= 2) {
+    for (plan.product.columns = Block::kColumns; plan.product.columns >= 64; plan.product.columns /= 2) {
         plan.product.weight_offset = depth.slots * plan.product.columns * kStageRowBytes;
         plan.product.out_offset = plan.product.weight_offset + weights;
         plan.product.bytes =
-            plan.product.out_offset + (has_halves ? kOutBytes * plan.product.columns / 128 : 0);
+            plan.product.out_offset + (has_halves ? kOutBytes * plan.product.columns / Block::kColumns : 0);
         if (plan.product.bytes <= device.shared_per_block) break;
     }
     plan.n_column_tiles = tiles::divide_up(a.n, plan.product.columns);
@@ -204,7 +207,7 @@ cudaError_t launch_product(const ProductArgs& args, cudaStream_t stream) {
     const auto kernel = plan.columns <= 32   ? product_kernel<32>
                         : plan.columns <= 64 ? product_kernel<64>
                                              : product_kernel<128>;
-    return launch(kernel, std::min(device.multiprocessors, a.n_blocks * plan.n_column_tiles), kProductThreads,
+    return launch(kernel, std::min(device.multiprocessors, a.n_blocks * plan.n_column_tiles), Block::kThreads,
                   plan.product.bytes, stream, a, plan);
 }
 

@@ -4,15 +4,31 @@
 #include "backend/gpu/cuda/launch.h"
 #include "backend/gpu/cuda/wgmma.h"
 
-// The product of prefill: a block multiplies 16 row tiles (256 rows) of weights by up to 128 rows of x,
-// "columns" here. A warp owns two row tiles; it turns them into fragments in its registers, so that only x,
+// The product of prefill: a block multiplies row tiles of weights, two a warp, by some rows of x, "columns"
+// here. A warp owns two row tiles; it turns them into fragments in its registers, so that only x,
 // shared by all warps, has to lie in shared memory as halves. Everything arrives through asynchronous copies
 // some stages of 64 inputs ahead. The sums of a column run over the inputs in order, 16 at a time, and do not
 // depend on how many columns there are. (gpu.md 8)
 namespace ds4::gpu::cuda {
 
-constexpr uint32_t kProductWarps = 8, kProductThreads = 32 * kProductWarps;
-constexpr uint32_t kWarpTiles = 2, kBlockTiles = kProductWarps * kWarpTiles;
+constexpr uint32_t kWarpTiles = 2;
+// What the warps of a block share. Results in halves leave through shared memory, kOutRows at a time.
+// most_pending: steps that the asynchronous matrix unit has not done when the next one is started.
+template <uint32_t n_warps, uint32_t most_columns, int most_pending>
+struct ProductBlock {
+    static constexpr uint32_t kWarps = n_warps, kThreads = 32 * kWarps, kTiles = kWarps * kWarpTiles;
+    static constexpr uint32_t kColumns = most_columns;  // a task has no more
+    static constexpr int kPending = most_pending;
+    static constexpr uint32_t kOutRows = kTiles * tiles::kRows / 2, kOutWidth = kOutRows + 8;
+    // Columns whose 128 bytes of a stage the threads copy at once, and how often.
+    static constexpr uint32_t kCopyColumns = kThreads / 8, kCopies = kColumns / kCopyColumns;
+};
+// Wide: the weights are turned into halves for as many columns as the registers hold. Tall: twice the warps
+// hide the latency of that, for no more columns than an expert mostly has; half the registers are too few
+// for two steps on their way.
+using WideBlock = ProductBlock<8, 128, 1>;
+using TallBlock = ProductBlock<16, 64, 0>;
+
 constexpr uint32_t kStageInputs = 64, kStageRowBytes = 2 * kStageInputs;
 
 // Stages on their way, and slots for them. The asynchronous matrix unit still reads the stage before the
@@ -36,28 +52,30 @@ constexpr DS4_TILES_FN uint32_t tile_stages(tiles::Layout layout) {
 constexpr DS4_TILES_FN uint32_t weight_slots(tiles::Layout layout, Depth depth) {
     return tiles::divide_up(depth.ahead, tile_stages(layout)) + 1;
 }
-constexpr DS4_TILES_FN uint32_t weight_bytes(tiles::Layout layout, Depth depth) {
-    return kBlockTiles * weight_slots(layout, depth) * tiles::shape(layout).bytes;
+constexpr DS4_TILES_FN uint32_t weight_bytes(tiles::Layout layout, Depth depth, uint32_t block_tiles) {
+    return block_tiles * weight_slots(layout, depth) * tiles::shape(layout).bytes;
 }
 
 // Where things lie in shared memory, and how many columns there is room for.
 struct ProductPlan {
-    uint32_t columns;  // 64 or 128, of a slot of x
-    uint32_t x_offset, weight_offset, table_offset, out_offset, list_offset;
+    uint32_t columns;  // of a slot of x
+    uint32_t x_offset, weight_offset, table_offset, out_offset, weights_offset, list_offset;
     uint32_t bytes;
 };
 
-// The rows of x that a thread copies, columns thread / 8 + 32 i: bytes from the start of x. Side by side, or
-// anywhere.
+// The rows of x that a thread copies, columns thread / 8 + kCopyColumns i: bytes from the start of x. Side by
+// side, or anywhere.
+template <class Block>
 struct StridedRows {
     uint32_t first, step;
     DS4_DEVICE static StridedRows of(uint32_t row_bytes) {
-        return {threadIdx.x / 8 * row_bytes, 32 * row_bytes};
+        return {threadIdx.x / 8 * row_bytes, Block::kCopyColumns * row_bytes};
     }
     DS4_DEVICE uint32_t operator[](uint32_t i) const { return first + i * step; }
 };
+template <class Block>
 struct GatheredRows {
-    uint32_t offset[4];
+    uint32_t offset[Block::kCopies];
     DS4_DEVICE uint32_t operator[](uint32_t i) const { return offset[i]; }
 };
 
@@ -72,7 +90,7 @@ struct ProductTask {
     uint32_t n_stages, input_tiles;
 };
 
-template <class Rows>
+template <class Block, class Rows>
 class ProductLoader {
   public:
     DS4_DEVICE ProductLoader(uint8_t* shared, const ProductPlan& plan)
@@ -103,7 +121,7 @@ class ProductLoader {
     DS4_DEVICE uint8_t* tile(uint32_t s, uint32_t r) const {
         const uint32_t slot = s / tile_stages(layout) % weight_slots(layout, DS4_PRODUCT_DEPTH);
         const uint32_t warp = threadIdx.x / 32;
-        return weights_ + ((slot * kProductWarps + warp) * kWarpTiles + r) * tiles::shape(layout).bytes;
+        return weights_ + ((slot * Block::kWarps + warp) * kWarpTiles + r) * tiles::shape(layout).bytes;
     }
     DS4_DEVICE uint32_t n_stages() const { return task_.n_stages; }
 
@@ -114,9 +132,9 @@ class ProductLoader {
                       (piece ^ column % 8) * 16;
         const uint8_t* from = task_.x + s * kStageRowBytes + piece * 16;
 #pragma unroll
-        for (uint32_t i = 0; i < 4; ++i) {
-            if (column + 32 * i < task_.n_columns) {
-                async_copy16(to + 32 * i * kStageRowBytes, from + task_.rows[i]);
+        for (uint32_t i = 0; i < Block::kCopies; ++i) {
+            if (column + Block::kCopyColumns * i < task_.n_columns) {
+                async_copy16(to + Block::kCopyColumns * i * kStageRowBytes, from + task_.rows[i]);
             }
         }
     }
@@ -198,8 +216,8 @@ DS4_DEVICE void multiply_step(const uint8_t* x, uint32_t step, const HalfFragmen
 }
 
 // sums += the task that the loader has begun. Ends with a barrier: the slots are free.
-template <tiles::Layout layout, uint32_t kColumns, class Rows>
-DS4_DEVICE void multiply_task(ProductLoader<Rows>& loader, const uint8_t* table,
+template <tiles::Layout layout, uint32_t kColumns, class Block, class Rows>
+DS4_DEVICE void multiply_task(ProductLoader<Block, Rows>& loader, const uint8_t* table,
                               ProductSums<kColumns>& sums) {
     const uint32_t lane = threadIdx.x % 32;
     constexpr Depth kDepth = DS4_PRODUCT_DEPTH;
@@ -220,7 +238,7 @@ DS4_DEVICE void multiply_task(ProductLoader<Rows>& loader, const uint8_t* table,
             unrolled<2>([&](auto step_number) {
                 constexpr uint32_t step = decltype(step_number)::value;
 #if defined(DS4_WGMMA)
-                wgmma_wait<1>();  // the step before the last has let go of its registers
+                wgmma_wait<Block::kPending>();  // the steps before have let go of their registers
 #endif
                 multiply_step(x, 2 * f + step, first_part.template fragment<step>(),
                               second_part.template fragment<step>(), sums);
@@ -246,59 +264,57 @@ DS4_DEVICE void scale_sums(ProductSums<kColumns>& sums, float by) {
     }
 }
 
-// f(Index<columns>{}) with the fewest columns that are enough for n.
-template <class F>
+// f(Index<columns>{}) with the fewest columns that are enough for n, at most `most`.
+template <uint32_t most, class F>
 DS4_DEVICE void with_columns(uint32_t n, const F& f) {
     if (n <= 32) {
         f(Index<32>{});
     } else if (n <= 48) {
         f(Index<48>{});
-    } else if (n <= 64) {
+    } else if (most == 64 || n <= 64) {
         f(Index<64>{});
-    } else if (n <= 96) {
-        f(Index<96>{});
-    } else {
-        f(Index<128>{});
+    } else if constexpr (most > 64) {
+        if (n <= 96) {
+            f(Index<96>{});
+        } else {
+            f(Index<128>{});
+        }
     }
 }
 
-// ---- results
+// ---- results, through shared memory: (columns, kOutWidth halves)
 
-// Puts results of one column, rows g and g + 8 of a row tile, in their places: out (columns, kOutWidth
-// halves).
-constexpr uint32_t kOutRows = 128, kOutWidth = kOutRows + 8;
-
-// first_row: of the result, of the 128 that are written; n_rows: those that there are. row(column): its
-// address.
-template <class Row>
+// n_rows: of kOutRows, those that there are. row(column): the address of the first.
+template <class Block, class Row>
 DS4_DEVICE void write_halves(const uint16_t* out, uint32_t n_columns, uint32_t n_rows, const Row& row) {
-    constexpr uint32_t kPieces = kOutRows / 8;
-    for (uint32_t i = threadIdx.x; i < n_columns * kPieces; i += kProductThreads) {
+    constexpr uint32_t kPieces = Block::kOutRows / 8;
+    for (uint32_t i = threadIdx.x; i < n_columns * kPieces; i += Block::kThreads) {
         const uint32_t column = i / kPieces, piece = i % kPieces;
         if (8 * piece >= n_rows) continue;
         *reinterpret_cast<uint4*>(row(column) + 8 * piece) =
-            *reinterpret_cast<const uint4*>(out + column * kOutWidth + 8 * piece);
+            *reinterpret_cast<const uint4*>(out + column * Block::kOutWidth + 8 * piece);
     }
 }
 
+template <class Block>
 DS4_DEVICE void put_half(uint16_t* out, uint32_t column, uint32_t row, float value) {
-    out[column * kOutWidth + tiles::half_place(row)] = static_cast<uint16_t>(pack_halves(value, 0));
+    out[column * Block::kOutWidth + tiles::half_place(row)] = static_cast<uint16_t>(pack_halves(value, 0));
 }
 
-// A warp's SwiGLU of its two row tiles times weight(column), into `out`: rows 16 * warp of the block's 128.
-template <uint32_t kColumns, class Weight>
-DS4_DEVICE void put_swiglu(const ProductSums<kColumns>& sums, float scale, float clamp, uint32_t n_columns,
-                           uint16_t* out, const Weight& weight) {
+// A warp's SwiGLU of its two row tiles times weight(column), into `out`: rows 16 * warp of the block's.
+// Columns past the last are garbage, as their sums are.
+template <class Block, uint32_t kColumns, class Weight>
+DS4_DEVICE void put_swiglu(const ProductSums<kColumns>& sums, float scale, float clamp, uint16_t* out,
+                           const Weight& weight) {
     const uint32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
 #pragma unroll
     for (uint32_t i = 0; i < kColumns / 8; ++i) {
 #pragma unroll
         for (uint32_t j = 0; j < 4; ++j) {
             const uint32_t column = 8 * i + lane % 4 * 2 + j % 2;
-            if (column >= n_columns) continue;
             const float v =
                 swiglu(sums.tile[0][i][j] * scale, sums.tile[1][i][j] * scale, clamp) * weight(column);
-            put_half(out, column, 16 * warp + lane / 4 + j / 2 * 8, v);
+            put_half<Block>(out, column, 16 * warp + lane / 4 + j / 2 * 8, v);
         }
     }
 }
