@@ -40,6 +40,15 @@ TEST(Ds4, AnswersAQuestionWithTheBundledModel) {
     EXPECT_THAT(r.err, HasSubstr("decode: "));
 }
 
+// What was said before the GPU failed is gone, so there is no use in asking for the next line.
+TEST(Ds4, EndsWhenTheGpuFails) {
+    const ProgramResult r = run_program("failing-ds4", {}, {"Hi\nHi\n", "", 0});
+    EXPECT_EQ(r.status, 1) << r.err;
+    EXPECT_EQ(r.out, "");
+    EXPECT_TRUE(r.err.ends_with("\nds4: the GPU failed: injected\n")) << r.err;
+    EXPECT_EQ(r.err.find("the GPU failed"), r.err.rfind("the GPU failed")) << r.err;
+}
+
 TEST(Ds4, ProfilesAnAnswer) {
     const ProgramResult r =
         run_program("ds4", {"-p", "What is the capital of France?", "--nothink", "--temp", "0", "--profile"});

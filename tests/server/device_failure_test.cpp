@@ -149,7 +149,7 @@ TEST_F(DeviceFailure, TheNextRequestIsAnsweredAsBeforeFromTheDisk) {
     EXPECT_GE(after["usage"]["prompt_tokens_details"]["cached_tokens"], 16);
 }
 
-TEST_F(DeviceFailure, OneThatIsLostToTheProcessIsTheNextProcesss) {
+TEST_F(DeviceFailure, OneThatIsLostToTheProcessIsThereForTheNext) {
     const Json before = Json::parse(post(ask(kPrompt, 2)).body);
     HttpClient stream(port());
     stream.request("POST", "/v1/completions", ask("Once", 150, true));

@@ -12,6 +12,7 @@ namespace ds4::test {
 struct Faults {
     static constexpr int kMany = 1'000'000;
     std::atomic<bool> fails_next{false};         // the next launches fail, and everything after them
+    std::atomic<bool> fails_at_download{false};  // the same, at the next result: not while weights are placed
     std::atomic<int> n_failed_opens{0};          // so many times there is no device
     std::atomic<bool> is_lost{false};            // it opens no more in this process
     std::atomic<int> n_allocations_left{kMany};  // the device is full after so many
@@ -37,11 +38,11 @@ class FaultyDevice final : public gpu::Device {
     }
     void release(void* memory) noexcept override { device_->release(memory); }
     void run(std::span<const gpu::Launch> launches) override {
-        fail_if_told();
+        fail_if(faults_.fails_next);
         device_->run(launches);
     }
     void run(const gpu::Graph& graph) override {
-        fail_if_told();
+        fail_if(faults_.fails_next);
         device_->run(graph);
     }
     void upload(void* to, const void* host, std::size_t bytes) override {
@@ -57,7 +58,7 @@ class FaultyDevice final : public gpu::Device {
         device_->copy(to, from, bytes);
     }
     void download(void* host, const void* from, std::size_t bytes) override {
-        check();
+        fail_if(faults_.fails_at_download);
         device_->download(host, from, bytes);
     }
     void wait() override {
@@ -76,8 +77,8 @@ class FaultyDevice final : public gpu::Device {
     void check() const {
         if (has_failed_) throw DeviceError("the GPU failed: injected");
     }
-    void fail_if_told() {
-        if (faults_.fails_next.exchange(false)) has_failed_ = true;
+    void fail_if(std::atomic<bool>& is_told) {
+        if (is_told.exchange(false)) has_failed_ = true;
         check();
     }
 
