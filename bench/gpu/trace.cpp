@@ -16,6 +16,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace {
@@ -35,11 +36,15 @@ Trace& trace() {
     return *all;
 }
 
+// "void ds4::gpu::cuda::(anonymous namespace)::rows_kernel<1>(...)" -> "rows_kernel<1>"
 std::string short_name(const char* mangled) {
     int status = 0;
     char* const whole = abi::__cxa_demangle(mangled, nullptr, nullptr, &status);
     std::string name = whole != nullptr ? whole : mangled;
     std::free(whole);
+    constexpr std::string_view kUnnamed = "(anonymous namespace)::";
+    for (std::size_t at = name.find(kUnnamed); at != std::string::npos; at = name.find(kUnnamed))
+        name.erase(at, kUnnamed.size());
     name = name.substr(0, name.find('('));
     const std::size_t scope = name.substr(0, name.find('<')).rfind("::");
     return scope == std::string::npos ? name : name.substr(scope + 2);
