@@ -26,10 +26,10 @@ class Tokenizer;
 enum class KvRows : std::uint8_t { packed, f16, f32 };
 
 struct EngineOptions {
-    std::filesystem::path model;      // GGUF of the trunk
-    int threads = 0;                  // 0: one per usable core
-    // Rows of one step: the prefill chunk, and the most sessions in a batch. 0: what suits the backend, 512 on
-    // a CPU, 2048 on a GPU.
+    std::filesystem::path model;  // GGUF of the trunk
+    int threads = 0;              // 0: one per usable core
+    // Rows of one step: the prefill chunk, and the most sessions in a batch. 0: what suits the backend, 512
+    // on a CPU, 2048 on a GPU.
     std::int64_t max_batch = 0;
     std::int64_t max_context = 0;     // tokens; 0: what the model was made for. More is for measuring
     bool kv_rounding = true;          // simulated FP8/FP4 of model.md 9; off only to compare implementations

@@ -37,7 +37,9 @@ struct Matrix {
     std::uint32_t tile_step = 1;  // 2: gate and up lie interleaved (Backend::place_experts)
 
     const std::byte* row(std::int64_t o) const { return data + static_cast<std::size_t>(o) * row_bytes; }
-    Matrix member(std::int64_t s) const { return {row(s * n_out), type, n_in, n_out, 1, row_bytes, nullptr, 1}; }
+    Matrix member(std::int64_t s) const {
+        return {row(s * n_out), type, n_in, n_out, 1, row_bytes, nullptr, 1};
+    }
     explicit operator bool() const { return data != nullptr || tiles != nullptr; }
     bool operator==(const Matrix&) const = default;
 };

@@ -79,7 +79,8 @@ DS4_DEVICE void load_alike(const Row& row, uint32_t key, uint8_t* keys, const Lo
 }
 
 // Not inlined: formats that are rare, and a lot of code.
-static __device__ __noinline__ uint4 any_halves(KvFormatArgs f, bool is_raw, const uint8_t* row, uint32_t group) {
+static __device__ __noinline__ uint4 any_halves(KvFormatArgs f, bool is_raw, const uint8_t* row,
+                                                uint32_t group) {
     if (row == nullptr) return make_uint4(0, 0, 0, 0);
     return is_raw ? halves_of(load_plain_group(row, group)) : stored_halves(f, row, group);
 }
