@@ -44,6 +44,15 @@ Launch make_launch(Kernel kernel, Grid grid, const Args& args) {
     return launch;
 }
 
+// What make_launch was given.
+template <class Args>
+Args args_of(const Launch& launch) {
+    static_assert(std::is_trivially_copyable_v<Args> && sizeof(Args) <= kArgsBytes);
+    Args args;
+    std::memcpy(&args, launch.args.data(), sizeof(Args));
+    return args;
+}
+
 // Launches in the form that the device starts fastest.
 class Graph {
   public:

@@ -1,4 +1,3 @@
-#include <cstring>
 
 #include "backend/gpu/cuda/attention.h"
 #include "backend/gpu/cuda/attention_prompt.h"
@@ -348,8 +347,7 @@ bool launch_attention(const Launch& launched, cudaStream_t stream, cudaError_t& 
         kernel != Kernel::attention_merge) {
         return false;
     }
-    AttentionArgs a;
-    std::memcpy(&a, launched.args.data(), sizeof a);
+    const auto a = args_of<AttentionArgs>(launched);
     // All three or none: split and merge belong together.
     if (a.head_dim != kDims || a.n_heads % kWholeHeads != 0 ||
         device_shape().shared_per_block < sizeof(Tile<kWholeHeads>)) {

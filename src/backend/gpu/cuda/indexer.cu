@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cstring>
 
 #include "backend/gpu/cuda/index_keys.h"
 #include "backend/gpu/cuda/indexer.h"
@@ -260,13 +259,6 @@ cudaError_t launch_index_select(const IndexSelectArgs& a, uint32_t n_rows, cudaS
     const uint32_t parts =
         std::clamp(device_shape().multiprocessors / n_rows, 1u, divide_up(a.scores.stride, kRowKeys));
     return launch(index_select_kernel, dim3(n_rows, parts), kSelectThreads, sizeof(RowRoom), stream, a);
-}
-
-template <class Args>
-Args args_of(const Launch& launched) {
-    Args a;
-    std::memcpy(&a, launched.args.data(), sizeof a);
-    return a;
 }
 
 }  // namespace

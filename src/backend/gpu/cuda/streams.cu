@@ -1,4 +1,3 @@
-#include <cstring>
 
 #include "backend/gpu/cuda/launch.h"
 #include "backend/gpu/cuda/streams.h"
@@ -271,13 +270,6 @@ bool launch_site(const HcSiteArgs& a, uint32_t n, cudaStream_t stream, cudaError
         if (status == cudaSuccess) status = cudaLaunchKernelEx(&site.config, &site_kernel<Weights>, a, n);
         return true;
     });
-}
-
-template <class Args>
-Args args_of(const Launch& launch) {
-    Args a;
-    std::memcpy(&a, launch.args.data(), sizeof a);
-    return a;
 }
 
 }  // namespace
